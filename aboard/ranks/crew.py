@@ -1,0 +1,355 @@
+"""Lead a crew of ranks through one call, and say in words what went wrong when it does.
+
+A rank is a process at the other end of a socket (`rank.live_as_rank`). Where it came from does not matter here: forked
+beside you (`local`) or in a sandbox of its own. The crew hands each rank its own inputs, waits until all are ready,
+says "go" to all at once, collects what they return, and notices what would otherwise be silence: a rank that raised
+while others wait for it, one that died, ranks that wait for each other for ever.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aboard import wire
+from aboard.ranks.meter import Collective
+
+STALL_S = 2.0  # every unfinished rank has been waiting in the same call for this long, without using its processor
+GRACE_S = 0.7  # how long others may take to finish after one rank has failed
+ASK_EVERY_S = 0.25
+
+
+@dataclass
+class Call:
+    """What every rank is asked to run. `args` are per rank: args[k][r] is positional argument k of rank r."""
+
+    function: str
+    args: list[list[Any]]
+    kwargs: dict[str, Any]
+    world_size: int  # 0: one process, no group
+    drive: bool = False
+    timeout_s: float = 60.0
+    address: str = ""  # where the ranks meet: a file they share, or the IP address of rank 0
+    interface: str = ""
+
+
+@dataclass
+class Counters:
+    """What the kernel counted for each rank during the call, or None where it cannot be asked."""
+
+    sent_bytes: list[int] | None = None
+    received_bytes: list[int] | None = None
+    peak_bytes: list[int] | None = None
+
+
+@dataclass
+class Run:
+    """What came back from N ranks.
+
+    outputs: one value per rank. collectives: per rank, every call into torch.distributed as that rank's own process
+    counted it. sent_bytes, received_bytes: per rank, what its network interface carried, headers included, from the
+    kernel; None where ranks share one interface. peak_bytes: per rank, growth of its memory above what it had when it
+    got "go". seconds: from "go" to the last rank's return.
+    """
+
+    world_size: int
+    outputs: list[Any] = field(default_factory=list)
+    collectives: list[list[Collective]] = field(default_factory=list)
+    counters: Counters = field(default_factory=Counters)
+    seconds: float = 0.0
+
+    @property
+    def peak_bytes(self) -> list[int] | None:
+        return self.counters.peak_bytes
+
+    @property
+    def kernel_counted(self) -> bool:
+        """True when `sent_bytes` and `received_bytes` come from the kernel's counters of each rank's own interface."""
+        return self.counters.sent_bytes is not None
+
+    @property
+    def sent_bytes(self) -> list[int] | None:
+        return self.counters.sent_bytes
+
+    @property
+    def received_bytes(self) -> list[int] | None:
+        return self.counters.received_bytes
+
+    def ops(self, rank: int = 0) -> list[str]:
+        """The names of rank's collectives in order: ["send", "recv", "all_reduce", …]."""
+        return [c.op for c in self.collectives[rank]]
+
+    def payload_bytes(self, *ops: str) -> list[int]:
+        """Per rank, the sum of the payloads of its collectives named in `ops` (of all, when none is named)."""
+        return [sum(c.bytes for c in rank if not ops or c.op in ops) for rank in self.collectives]
+
+    def sent(self) -> list[int]:
+        """Bytes each rank sent: from the kernel where it counts per rank, else worked out from its collectives."""
+        return self.sent_bytes or [sum(c.wire_bytes("send") for c in rank) for rank in self.collectives]
+
+    def received(self) -> list[int]:
+        """Bytes each rank received, like `sent`."""
+        return self.received_bytes or [sum(c.wire_bytes("recv") for c in rank) for rank in self.collectives]
+
+    def timeline(self, title: str = "") -> Any:
+        """A figure of who communicated when: one row per rank, one bar per collective."""
+        from aboard.ranks.timeline import draw
+
+        return draw(self, title)
+
+
+class RanksFailed(Exception):
+    """A call that did not come back whole.
+
+    kind: "raised", "not-done", "deadlock", "died", "timeout", "missing", "unsendable". `str()` is the sentence for the learner;
+    `rank` is the first rank it happened to; `states` has a line for every rank.
+    """
+
+    def __init__(self, kind: str, message: str, rank: int | None = None, states: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.kind, self.rank, self.states = kind, rank, states or []
+
+
+@dataclass
+class _Member:
+    rank: int
+    inbox: wire.Inbox
+    state: str = "starting"  # starting → ready → running → returned → delivered, or raised/missing/unsendable/died
+    report: dict[str, Any] = field(default_factory=dict)
+    position: dict[str, Any] = field(default_factory=dict)
+    stuck_since: float | None = None
+    failed_at: float | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("returned", "delivered", "raised", "missing", "unsendable", "died")
+
+    def learn_position(self, message: dict[str, Any], now: float) -> None:
+        before = self.position
+        same = (
+            before.get("waiting") is not None
+            and message.get("waiting") is not None
+            and before.get("count") == message.get("count")
+            and float(message.get("cpu", 0)) - float(before.get("cpu", 0)) < 0.02 * (now - before["seen"]) + 0.004
+        )
+        self.stuck_since = (self.stuck_since or now) if same else None
+        self.position = message | {"seen": now}
+
+    def describe(self) -> str:
+        """`rank 2 waits in recv from rank 1 (line 7 of ring: dist.recv(buffer, left))`"""
+        who = f"rank {self.rank}"
+        if self.state == "raised":
+            line = f" ({self.report.get('line')})" if self.report.get("line") else ""
+            return f"{who} raised {self.report.get('type')}: {self.report.get('message')}{line}"
+        if self.state == "died":
+            return f"{who} ended without returning"
+        if self.state in ("returned", "delivered", "unsendable"):
+            return f"{who} has returned"
+        waiting = self.position.get("waiting")
+        if waiting:
+            return f"{who} waits in {describe_wait(waiting)}"
+        return f"{who} is still computing"
+
+
+def describe_wait(waiting: dict[str, Any]) -> str:
+    """`recv from rank 1 (line 7 of ring: …)` for a collective that has not come back."""
+    op, peer, line = str(waiting.get("op")), waiting.get("peer"), str(waiting.get("line") or "")
+    side = "" if peer is None else (f" to rank {peer}" if op == "send" else f" from rank {peer}")
+    return f"{op}{side}" + (f" ({line})" if line else "")
+
+
+def lead(
+    socks: list[socket.socket],
+    call: Call,
+    on_ready: Callable[[], None] = lambda: None,
+    on_done: Callable[[], Counters] = Counters,
+    limit: int = wire.DEFAULT_LIMIT,
+) -> Run:
+    """Run `call` on the ranks behind `socks` (rank r behind socks[r]).
+
+    `on_ready` runs when every rank is ready and none has begun, `on_done` when every rank has returned and none has
+    sent its outcome: the moments between which meters count. `limit` is the most bytes one rank may return.
+    Raises RanksFailed. Sockets stay open; the caller closes them, which dismisses the ranks.
+    """
+    return _Voyage(socks, call, limit).run(on_ready, on_done)
+
+
+class _Voyage:
+    def __init__(self, socks: list[socket.socket], call: Call, limit: int) -> None:
+        self.call, self.socks = call, socks
+        self.deadline = time.monotonic() + call.timeout_s
+        self.members = [_Member(r, wire.Inbox(s, limit)) for r, s in enumerate(socks)]
+        self.selector = selectors.DefaultSelector()
+        for member, sock in zip(self.members, socks, strict=True):
+            sock.settimeout(max(1.0, call.timeout_s))
+            self.selector.register(sock, selectors.EVENT_READ, member)
+
+    def run(self, on_ready: Callable[[], None], on_done: Callable[[], Counters]) -> Run:
+        try:
+            for member in self.members:
+                self._say(member, self._orders(member.rank))
+            self._until("ready")
+            on_ready()
+            start = time.monotonic()
+            for member in self.members:
+                member.state = "running"
+                self._say(member, {"op": "go"})
+            self._until("returned")
+            seconds = time.monotonic() - start
+            counters = on_done()
+            # One outcome at a time: what they hold together need not fit in memory twice.
+            for member in self.members:
+                self._say(member, {"op": "give"})
+            self._until("delivered")
+            return Run(
+                self.call.world_size,
+                [m.report.get("value") for m in self.members],
+                [_collectives(m.report) for m in self.members],
+                counters,
+                seconds,
+            )
+        finally:
+            self.selector.close()
+
+    def _orders(self, rank: int) -> dict[str, Any]:
+        call = self.call
+        return {
+            "function": call.function, "drive": call.drive, "rank": rank, "world_size": call.world_size,
+            "args": [per_rank[rank] for per_rank in call.args], "kwargs": call.kwargs,
+            "timeout_s": call.timeout_s + 5, "address": call.address, "interface": call.interface,
+        }  # fmt: skip
+
+    def _say(self, member: _Member, message: dict[str, Any]) -> None:
+        try:
+            wire.send(self.socks[member.rank], message)
+        except OSError:
+            self._lose(member)
+
+    def _lose(self, member: _Member) -> None:
+        if member.state != "delivered":
+            member.state, member.failed_at = "died", time.monotonic()
+        try:
+            self.selector.unregister(self.socks[member.rank])
+        except (KeyError, ValueError):
+            pass
+
+    def _until(self, state: str) -> None:
+        ask_at = time.monotonic() + ASK_EVERY_S
+        order = ["starting", "ready", "running", "returned", "delivered"]
+        reached = set(order[order.index(state) :])
+        while any(m.state not in reached for m in self.members):
+            now = time.monotonic()
+            self._raise_if_lost(now)
+            if now > ask_at:
+                for member in self.members:
+                    if member.state in ("ready", "running"):
+                        self._say(member, {"op": "where"})
+                ask_at = now + ASK_EVERY_S
+            for key, _ in self.selector.select(timeout=0.05):
+                self._hear(key.data)
+        self._raise_if_lost(time.monotonic())
+
+    def _hear(self, member: _Member) -> None:
+        try:
+            message = member.inbox.read()
+            while message is not wire.Inbox.NOTHING:
+                self._take(member, message)
+                message = member.inbox._take()
+        except wire.WireError as error:
+            member.state, member.failed_at = "unsendable", time.monotonic()
+            member.report = {"message": str(error)}
+            self.selector.unregister(self.socks[member.rank])
+        except (EOFError, OSError):
+            self._lose(member)
+
+    def _take(self, member: _Member, message: Any) -> None:
+        """One message of a rank. What it says must fit what was asked: a rank that answers early is not heard."""
+        op = message.get("op") if type(message) is dict else None
+        if op == "store" and member.rank == 0 and member.state == "starting" and type(message.get("port")) is int:
+            for other in self.members[1:]:
+                self._say(other, {"op": "join", "port": message["port"]})
+        elif op == "ready" and member.state == "starting":
+            member.state = "ready"
+        elif op == "done" and member.state == "running":
+            member.state = "returned"
+        elif op == "outcome" and member.state == "returned":
+            member.state, member.report = "delivered", message
+        elif op == "at" and member.state in ("ready", "running"):
+            try:
+                member.learn_position(message, time.monotonic())
+            except (TypeError, ValueError, KeyError):
+                pass
+        elif op in ("raised", "missing", "unsendable") and not (op == "unsendable" and member.state != "returned"):
+            if not member.over or op == "unsendable":
+                member.state, member.report, member.failed_at = op, message, time.monotonic()
+
+    def _raise_if_lost(self, now: float) -> None:
+        failed = sorted((m for m in self.members if m.failed_at is not None), key=lambda m: m.failed_at or 0)
+        unfinished = [m for m in self.members if not m.over]
+        if failed and (not unfinished or now - (failed[0].failed_at or 0) > GRACE_S):
+            # Others often fail because the first one left: gloo tells them "connection closed". Name the cause.
+            causes = [m for m in failed if not _is_consequence(m.report)] or failed
+            raise self._failure(causes[0], now)
+        if unfinished and all(m.stuck_since is not None and now - m.stuck_since > STALL_S for m in unfinished):
+            raise RanksFailed("deadlock", self._deadlock(unfinished), unfinished[0].rank, self._states())
+        if now > self.deadline:
+            states = "; ".join(self._states())
+            if unfinished and all(m.position.get("waiting") for m in unfinished):
+                raise RanksFailed("deadlock", self._deadlock(unfinished), unfinished[0].rank, self._states())
+            raise RanksFailed(
+                "timeout", f"no answer within {self.call.timeout_s:.0f} s: {states}.",
+                unfinished[0].rank if unfinished else None, self._states(),
+            )  # fmt: skip
+
+    def _failure(self, member: _Member, now: float) -> RanksFailed:
+        name = "your code" if self.call.drive else f"`{self.call.function}`"
+        alone = len(self.members) == 1 and not self.call.world_size
+        who = "it" if alone else f"rank {member.rank}"
+        if member.state == "raised":
+            line = str(member.report.get("line") or "")
+            text = f"{member.report.get('type')}: {member.report.get('message')}".strip().rstrip(":.")
+            message = f"{name} raised {text}" + ("" if alone else f" on {who}") + (f", at {line}" if line else "")
+        elif member.state == "missing":
+            message = str(member.report.get("message"))
+        elif member.state == "unsendable":
+            message = f"{name} returned " + str(member.report.get("message")) + ("" if alone else f" (on {who})")
+        else:
+            message = f"the process of {who} ended while {name} ran" if not alone else f"the process ended in {name}"
+        waiting = [m.describe() for m in self.members if m is not member and not m.over]
+        if waiting:
+            message += "; meanwhile " + ", ".join(waiting)
+        unwritten = member.state == "raised" and member.report.get("type") == "NotImplementedError"
+        return RanksFailed("not-done" if unwritten else member.state, message.rstrip(".") + ".", member.rank, self._states())
+
+    def _deadlock(self, unfinished: list[_Member]) -> str:
+        return "nobody can go on: " + "; ".join(self._states()) + "."
+
+    def _states(self) -> list[str]:
+        return [m.describe() for m in self.members]
+
+
+def _is_consequence(report: dict[str, Any]) -> bool:
+    text = str(report.get("message", "")).lower()
+    return any(words in text for words in ("connection closed", "connection reset", "broken pipe", "socket closed"))
+
+
+def _collectives(report: dict[str, Any]) -> list[Collective]:
+    """The rank's own account of its collectives, as far as it has the right form."""
+    found = []
+    raw = report.get("collectives")
+    for item in raw if type(raw) is list else []:
+        try:
+            found.append(
+                Collective(
+                    str(item["op"]), int(item["bytes"]), item["peer"] if type(item["peer"]) is int else None,
+                    float(item["start"]), None if item["end"] is None else float(item["end"]), str(item["line"]),
+                    int(item["group_size"]),
+                )  # fmt: skip
+            )
+        except (TypeError, ValueError, KeyError):
+            continue
+    return found

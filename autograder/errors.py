@@ -1,0 +1,10 @@
+"""Errors whose text is meant for the person at the keyboard."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can mend: one sentence saying what is wrong, where, and what to do.
+
+    The command line prints the sentence without a traceback and exits with status 2.
+    """

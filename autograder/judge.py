@@ -1,0 +1,159 @@
+"""Judges: the trusted side of an exercise, and how its checks are run.
+
+An exercise's judge.py holds functions marked `@check("what it verifies")`. Each takes the learner (a proxy that returns
+data) and a source of fresh draws, and either returns or raises a Finding.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autograder.draw import Draw
+from autograder.errors import UserError
+from autograder.exercise import Exercise
+from autograder.expect import COMMON, Finding
+from autograder.learner import Learner, Room
+from autograder.verdict import CheckResult
+
+KINDS = ("numerics", "communication", "memory", "overlap")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing a judge verifies. `id` is the function's name in judge.py."""
+
+    id: str
+    title: str
+    about: str
+    function: Callable[[Learner, Draw], None]
+
+
+def check(title: str, about: str = "numerics") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Mark a function of judge.py as a check. `title` completes "verified: …"; `about` is one of KINDS."""
+    if about not in KINDS:
+        raise UserError(f"@check({title!r}): about must be one of {', '.join(KINDS)}, not {about!r}.")
+
+    def mark(function: Callable[..., None]) -> Callable[..., None]:
+        function.__check__ = (title, about)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True)
+class Judge:
+    """An exercise with its checks, in the order of its [points] table."""
+
+    exercise: Exercise
+    checks: list[Check]
+
+
+def load_judge(exercise: Exercise) -> Judge:
+    """Import judge.py of `exercise`. UserError names the file when it cannot be used."""
+    path = exercise.folder / "judge.py"
+    module = load_module(path, f"judge_{exercise.id.replace('-', '_')}")
+    found: dict[str, Check] = {}
+    for name, value in vars(module).items():
+        if callable(value) and hasattr(value, "__check__"):
+            title, about = value.__check__
+            found[name] = Check(name, title, about, value)
+    unknown = [n for n in exercise.points if n not in found]
+    unpriced = [n for n in found if n not in exercise.points]
+    if unknown or unpriced or not found:
+        raise UserError(
+            f"{path}: its checks are {', '.join(found) or 'none'}, but [points] in exercise.toml names "
+            f"{', '.join(exercise.points)}; make the two agree."
+        )
+    return Judge(exercise, [found[name] for name in exercise.points])
+
+
+def load_module(path: Path, name: str) -> Any:
+    """Run a Python file of the course as a module. UserError when it is missing or cannot be imported."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing; an exercise needs it.")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def run_checks(
+    judge: Judge,
+    room: Room,
+    seed: str,
+    wall_s: float,
+    local: bool = False,
+    on_check: Callable[[CheckResult], None] = lambda result: None,
+) -> list[CheckResult]:
+    """Run every check on the code in `room`, each with draws of its own; one result each, in order.
+
+    `wall_s` bounds all checks together; one call may use half of what is left. A Finding fails the check with its
+    diagnosis; when time is up, what is left is `not_run`. An error of the judge itself is `error`, and earns no points.
+    """
+    deadline = time.monotonic() + wall_s
+
+    def patience() -> float:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Finding("timeout", f"the time limit of {wall_s:.0f} s for this exercise was reached.")
+        return max(1.0, left / 2)
+
+    learner = Learner(room, patience, local)
+    results = []
+    for one in judge.checks:
+        if time.monotonic() >= deadline:
+            result = _result(judge, one, "not_run", message="Not run: the time limit was reached before.")
+        else:
+            result = _run_check(judge, one, learner, Draw(seed, judge.exercise.id, one.id))
+        results.append(result)
+        on_check(result)
+    return _with_hints(judge.exercise, results)
+
+
+def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckResult:
+    try:
+        one.function(learner, draw)
+    except Finding as finding:
+        status = "timeout" if finding.diagnosis == "timeout" else "fail"
+        return _result(judge, one, status, finding.diagnosis, finding.message, draw.current_case)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"The check itself failed ({type(error).__name__}: {error}, {Path(place.filename).name} line {place.lineno})"
+        return _result(judge, one, "error", None, text + "; please tell your trainer.", draw.current_case)
+    return _result(judge, one, "pass")
+
+
+def _result(
+    judge: Judge, one: Check, status: Any, diagnosis: str | None = None, message: str = "", case: str | None = None
+) -> CheckResult:
+    points = judge.exercise.points[one.id]
+    says = judge.exercise.diagnoses.get(diagnosis or "") or COMMON.get(diagnosis or "")
+    if diagnosis and not says:
+        raise UserError(f"{judge.exercise.folder}/exercise.toml: [diagnoses] has no sentence for {diagnosis!r}.")
+    if message and not message.endswith((".", "…", "!", "?")):
+        message += "."
+    return CheckResult(
+        id=one.id, title=one.title, about=one.about, status=status, diagnosis=diagnosis, says=says,
+        points=points if status == "pass" else 0.0, max_points=points,
+        message=message[:1].upper() + message[1:] if not message.startswith("`") else message, case=case,
+    )  # fmt: skip
+
+
+def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:
+    """Give the first failing check the first hint, the next failing one the next: in order, one at a time."""
+    hints = iter(exercise.hints)
+    return [r.model_copy(update={"hint": next(hints, None)}) if r.status == "fail" else r for r in results]

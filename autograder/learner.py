@@ -1,0 +1,115 @@
+"""The learner, as a judge meets her: functions to call, data that comes back.
+
+A judge never touches learner code. It asks the proxy, and the proxy asks wherever that code lives: a sandbox when other
+people's work is graded, this very process when a learner checks her own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from aboard.ranks.crew import Call, RanksFailed, Run
+from aboard.ranks.local import run_call
+from autograder.expect import Finding
+
+
+class Room(Protocol):
+    """Where learner code lives and can be called."""
+
+    def run(self, call: Call) -> Run:
+        """Run `call`; raise RanksFailed when it does not come back whole."""
+
+
+class Learner:
+    """What a check's first parameter offers.
+
+    Whatever keeps a call from coming back whole (an exception, a deadlock, a process that ended, a value that cannot
+    cross) is raised as a Finding with that diagnosis, so a judge only writes what it compares.
+    """
+
+    def __init__(self, room: Room, timeout_s: Callable[[], float], local: bool = False) -> None:
+        self._room, self._timeout_s = room, timeout_s
+        self.local = local  # her own machine: bytes are her process's count, not the kernel's
+
+    def call(self, function: str, *args: Any, **kwargs: Any) -> Any:
+        """Call `function(*args, **kwargs)` in one process, no process group; its return value."""
+        return self._run(Call(function, [[a] for a in args], kwargs, 0)).outputs[0]
+
+    def drive(self, function: str, *args: Any, **kwargs: Any) -> Any:
+        """Call `function(answers, *args, **kwargs)` of the exercise's drive.py beside the learner's code."""
+        return self._run(Call(function, [[a] for a in args], kwargs, 0, drive=True)).outputs[0]
+
+    def on_ranks(self, world_size: int) -> Crew:
+        """The same on `world_size` gloo ranks."""
+        return Crew(self, world_size)
+
+    def _run(self, call: Call) -> Run:
+        call.timeout_s = self._timeout_s()
+        try:
+            return self._room.run(call)
+        except RanksFailed as failure:
+            raise Finding(failure.kind, str(failure)) from None
+
+
+class Crew:
+    """N ranks to call a function on."""
+
+    def __init__(self, learner: Learner, world_size: int) -> None:
+        self._learner, self.world_size = learner, world_size
+
+    def call(self, function: str, *per_rank: list[Any], **common: Any) -> Run:
+        """Every rank calls `function`: rank r with item r of each positional list, keywords the same for all."""
+        return self._learner._run(Call(function, self._spread(per_rank), common, self.world_size))
+
+    def drive(self, function: str, *per_rank: list[Any], **common: Any) -> Run:
+        """Every rank calls `function(answers, …)` of drive.py; arguments as in `call`."""
+        return self._learner._run(Call(function, self._spread(per_rank), common, self.world_size, drive=True))
+
+    def _spread(self, per_rank: tuple[list[Any], ...]) -> list[list[Any]]:
+        for values in per_rank:
+            if len(values) != self.world_size:
+                raise ValueError(f"{len(values)} values for {self.world_size} ranks")
+        return [list(values) for values in per_rank]
+
+
+class Answers:
+    """The learner's functions as drive.py sees them: `answers.all_reduce(x)`."""
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        self._namespace = namespace
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._namespace[name]
+        except KeyError:
+            raise LookupError(missing(name)) from None
+
+
+def missing(name: str) -> str:
+    return f"`{name}` is not defined; its answer cell did not run, or defines another name"
+
+
+def lookup_in(namespace: Mapping[str, Any], drive: Mapping[str, Any]) -> Callable[[str, bool], Callable[..., Any]]:
+    """How a rank finds the function it is asked to run: in `namespace`, or in drive.py, handed the answers."""
+
+    def lookup(name: str, driven: bool) -> Callable[..., Any]:
+        if driven:
+            function = drive[name]
+            return lambda *args, **kwargs: function(Answers(namespace), *args, **kwargs)
+        function = namespace.get(name)
+        if not callable(function):
+            raise LookupError(missing(name) if function is None else f"`{name}` is not a function any more")
+        return function
+
+    return lookup
+
+
+class HereAndNow:
+    """A room that is this process: ranks are forked beside the learner's own variables. No isolation."""
+
+    def __init__(self, namespace: Mapping[str, Any], drive: Mapping[str, Any]) -> None:
+        self._lookup = lookup_in(namespace, drive)
+
+    def run(self, call: Call) -> Run:
+        return run_call(call, self._lookup)

@@ -1,0 +1,125 @@
+"""Judge of "Ring all-reduce from send and recv"."""
+
+import torch
+
+from autograder import expect
+from autograder.judge import check
+
+WORLDS = (1, 2, 3, 4, 8)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.int64)
+
+
+@check("chunks cover any size once and are balanced")
+def chunks(learner, draw):
+    cases = [(draw.odd(5, 5000), draw.integer(2, 9)), (draw.integer(1, 3), 8), (840, draw.choice([3, 4, 8]))]
+    for numel, world in cases:
+        draw.case(f"chunk_bounds({numel}, {world})")
+        bounds = learner.call("chunk_bounds", numel, world)
+        expect.that(
+            isinstance(bounds, list) and all(isinstance(b, list | tuple) and len(b) == 2 for b in bounds)
+            and all(type(edge) is int for b in bounds for edge in b),
+            "wrong-type", "chunk_bounds should return a list of pairs of whole numbers",
+        )  # fmt: skip
+        expect.that(len(bounds) == world, "wrong-length", f"{len(bounds)} chunks for {world} ranks")
+        starts, stops = [b[0] for b in bounds], [b[1] for b in bounds]
+        covered = starts == [0, *stops[:-1]] and stops[-1] == numel and all(a <= b for a, b in bounds)
+        expect.that(covered, "chunks-do-not-cover", f"yours: {bounds}")
+        sizes = [b - a for a, b in bounds]
+        expect.that(max(sizes) - min(sizes) <= 1, "chunks-unbalanced", f"yours have {sizes} elements")
+
+
+@check("the sum arrives on every rank")
+def result(learner, draw):
+    dtypes = draw.shuffled(DTYPES)
+    for i, world in enumerate(WORLDS):
+        dtype = dtypes[i % len(dtypes)]
+        sum_arrives(learner, draw, world, (draw.uneven(world + 1, 4099, world),), dtype)
+    sum_arrives(learner, draw, 3, (draw.integer(2, 7), draw.odd(3, 31)), torch.float32)
+    sum_arrives(learner, draw, 4, (draw.integer(1, 3),), torch.float32)
+
+
+def sum_arrives(learner, draw, world, shape, dtype):
+    draw.case(f"{expect.ranks(world)}, {str(dtype).removeprefix('torch.')}, shape {shape}")
+    inputs = [draw.tensor(*shape, dtype=dtype, low=-50, high=50) for _ in range(world)]
+    run = learner.on_ranks(world).call("ring_all_reduce", inputs)
+    total = sum(x.double() for x in inputs)
+    left = [(r - 1) % world for r in range(world)]
+    right = [(r + 1) % world for r in range(world)]
+    likely = {
+        "divided": total / world,
+        "only-your-neighbour": (
+            [inputs[r].double() + inputs[left[r]].double() for r in range(world)],
+            [inputs[r].double() + inputs[right[r]].double() for r in range(world)],
+            [inputs[r].double() + inputs[r ^ 1 if r ^ 1 < world else r].double() for r in range(world)],
+        ),
+        "overwritten": tuple(inputs[r] for r in range(world)),
+    }
+    expect_sum(run.outputs, inputs, total, world, likely)
+
+
+def expect_sum(outputs, inputs, total, world, likely):
+    try:
+        expect.close(outputs, total.to(inputs[0].dtype), "the sum", likely, terms=world)
+    except expect.Finding as finding:
+        if finding.diagnosis != "wrong-values":
+            raise
+        raise expect.Finding(by_pattern(outputs, inputs, total, world), finding.message) from None
+
+
+def by_pattern(outputs, inputs, total, world):
+    """Name the mistake from *where* the result is wrong, element by element."""
+    total = total.reshape(-1)
+    mine = torch.stack([o.double().reshape(-1) for o in outputs])
+    tolerance = 0.03 * total.abs().mean() + 1e-9
+    right = (mine - total).abs() < tolerance
+    numel, tail = total.numel(), total.numel() % world
+    if tail and bool(right[:, : numel - tail].all()):
+        return "tail-lost"
+    every = torch.stack([x.double().reshape(-1) for x in inputs])
+    copied = ((mine.unsqueeze(1) - every.unsqueeze(0)).abs() < tolerance).any(1)
+    if world > 1 and bool((copied | right).all()) and bool(right.float().mean() < 0.1):
+        return "overwritten"
+    somewhere = right.any(0)
+    if world > 1 and bool(somewhere.float().mean() > 0.9) and not bool(right.all(0).float().mean() > 0.5):
+        return "only-reduce-scatter"
+    return "wrong-values"
+
+
+@check("every rank sends and receives 2(N−1)/N of the tensor", about="communication")
+def traffic(learner, draw):
+    for world in draw.shuffled([3, 4, 5]):
+        numel = draw.odd(700_000, 900_000)
+        size = 4 * numel
+        draw.case(f"{expect.ranks(world)}, float32, {numel:,} elements: S = {expect.amount(size)}")
+        inputs = [draw.tensor(numel) for _ in range(world)]
+        run = learner.on_ranks(world).drive("sum_of_the_ring", inputs)
+        right = float(sum(x.double() for x in inputs).abs().sum())
+        wrong = [r for r, total in enumerate(run.outputs) if not abs(total - right) < 1e-4 * right]
+        expect.that(not wrong, "result-first", f"the sum is wrong on ranks {wrong}")
+        used = {op for rank in range(world) for op in run.ops(rank)} - {"send", "recv", "barrier"}
+        expect.that(not used, "used-a-collective", f"your code called {', '.join(sorted(used))}")
+        bound = 2 * (world - 1) / world * size
+        sent, received = run.sent(), run.received()
+        for direction, counted in (("sent", sent), ("received", received)):
+            most, least = max(counted), min(counted)
+            name = "root-does-all" if least < 0.6 * most else "whole-tensor-travels"
+            busiest = counted.index(most)
+            expect.at_most(most, 1.06 * bound + 100_000, f"bytes {direction} by rank {busiest}", name)
+            expect.at_least(least, 0.97 * bound, f"bytes {direction} by rank {counted.index(least)}", "too-little-traffic")
+
+
+@check("memory does not grow with the number of ranks", about="memory")
+def memory(learner, draw):
+    numel = draw.odd(2_000_000, 2_200_000)
+    size = 4 * numel
+    peaks = []
+    for world in (3, 6):
+        draw.case(f"{expect.ranks(world)}, float32, {numel:,} elements: S = {expect.amount(size)}")
+        run = learner.on_ranks(world).drive("peak_of_the_ring", numel=numel)
+        expect.that(run.outputs == [world * (world + 1) / 2] * world, "result-first", "the sum is wrong")
+        peaks.append(max(run.peak_bytes))
+        # The input, the result, a temporary or two, and what gloo keeps of what is on its way.
+        expect.at_most(peaks[-1], 7 * size, "memory added by one rank", "too-much-memory")
+    draw.case(f"3 ranks, then 6; float32, {numel:,} elements: S = {expect.amount(size)}")
+    grown = peaks[1] - peaks[0]
+    expect.at_most(grown, 0.9 * size, "memory that 6 ranks need beyond what 3 need, per rank", "too-much-memory")
