@@ -1,0 +1,229 @@
+"""Run an assembled notebook by papermill, in the sandbox, with either of two engines.
+
+`fork`: papermill's loop runs here and each cell in the living process of the first room. Fast.
+`kernel`: papermill itself runs in the room, as anybody runs it: nbclient and a Jupyter kernel. The reference.
+
+Both leave a living process behind that has run the cells, and both give the same outputs and the same cell results.
+What comes out of the room is checked before it becomes part of a notebook.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import papermill
+from nbformat import NotebookNode
+from papermill.engines import papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+from autograder.engine import ForkEngine
+from autograder.exercise import Limits
+from autograder.verdict import CellResult
+
+if TYPE_CHECKING:
+    from autograder.sandbox.host import SandboxRoom
+
+logging.getLogger("papermill").setLevel(logging.ERROR)  # "unknown parameter", once per notebook
+
+papermill_engines.register("fork", ForkEngine)  # also an entry point, for papermill used by itself
+
+PARAMETERS = {"grading": True}
+KINDS = {
+    "stream": ("name", "text"),
+    "display_data": ("data", "metadata"),
+    "execute_result": ("data", "metadata", "execution_count"),
+    "error": ("ename", "evalue", "traceback"),
+}
+
+
+@dataclass
+class Executed:
+    """A notebook that was run. `sources`: the code that every further rank runs before it is called."""
+
+    notebook: NotebookNode
+    cells: list[CellResult] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def execute(assembled: NotebookNode, room: SandboxRoom, engine: str, limits: Limits) -> Executed:
+    """Run `assembled` in `room` with `engine` ("fork" or "kernel")."""
+    start = time.monotonic()
+    run = _Execution(room, limits)
+    if engine == "fork":
+        notebook = run.by_fork(assembled)
+    elif engine == "kernel":
+        notebook = run.by_kernel(assembled)
+    else:
+        raise ValueError(f"engine {engine!r}")
+    cells = []
+    for index, cell in enumerate(notebook.cells):
+        answer = cell.metadata.get("all_aboard", {}).get("answer")
+        if answer:
+            status, message = run.outcome.get(index, ("not_run", "This cell did not run."))
+            cells.append(CellResult(id=answer, status=status, message=message))
+    sources = [c.source for i, c in enumerate(notebook.cells) if c.cell_type == "code" and i not in run.deadly]
+    return Executed(notebook, cells, sources, time.monotonic() - start)
+
+
+class _Execution:
+    def __init__(self, room: SandboxRoom, limits: Limits) -> None:
+        self.room, self.limits = room, limits
+        self.cell_timeout_s = max(2.0, min(20.0, limits.wall_s / 3))
+        self.deadline = time.monotonic() + limits.wall_s
+        self.outcome: dict[int, tuple[Any, str]] = {}  # cell index → (status, message)
+        self.deadly: set[int] = set()  # cells that ended or hung the process: nobody runs them again
+        self.notebook: NotebookNode | None = None
+        self._ran: list[str] = []
+
+    # --- fork
+
+    def by_fork(self, assembled: NotebookNode) -> NotebookNode:
+        try:
+            papermill.execute_notebook(
+                assembled, None, parameters=PARAMETERS, engine_name="fork", progress_bar=False, run=self
+            )
+        except PapermillExecutionError:
+            pass  # a cell raised: papermill's way to say so; the cells after it have run
+        assert self.notebook is not None
+        self.room.cells = list(self._ran)
+        return self.notebook
+
+    def cell(self, cell: NotebookNode, index: int) -> bool:
+        """Run one code cell; True when it went well."""
+        from autograder.sandbox.host import RoomGone
+
+        if time.monotonic() > self.deadline:
+            self.deadly.add(index)
+            self.outcome[index] = ("not_run", "The time limit was reached before this cell.")
+            return False
+        try:
+            reply = self.room.run_cell(cell.source, self.cell_timeout_s)
+        except TimeoutError:
+            return self._deadly(index, "timeout", f"It ran longer than {self.cell_timeout_s:.0f} s and was stopped.")
+        except RoomGone:
+            return self._deadly(index, "error", "It ended the process (exit, a crash, or the memory limit).")
+        self._ran.append(cell.source)
+        cell.outputs = checked_outputs(reply.get("outputs"), self.limits.output_kib * 1024)
+        count = reply.get("count")
+        cell.execution_count = count if type(count) is int else None
+        return self._note(index, cell)
+
+    def _deadly(self, index: int, status: Any, message: str) -> bool:
+        """Go on in a fresh process that has run what came before."""
+        from autograder.sandbox.host import RoomGone
+
+        self.deadly.add(index)
+        self.outcome[index] = (status, message)
+        self.room.forget_first_room()
+        for source in self._ran:
+            try:
+                self.room.run_cell(source, self.cell_timeout_s)
+            except (TimeoutError, RoomGone):
+                break
+        return False
+
+    def _note(self, index: int, cell: NotebookNode) -> bool:
+        errors = [o for o in cell.outputs if o.output_type == "error"]
+        if not errors:
+            self.outcome[index] = ("ok", "")
+            return True
+        self.outcome[index] = ("error", f"{errors[-1].ename}: {errors[-1].evalue}"[:500])
+        return False
+
+    # --- kernel
+
+    def by_kernel(self, assembled: NotebookNode) -> NotebookNode:
+        """Stock papermill in the room; again without a cell that ended or hung the kernel, until one is left alive."""
+        from autograder.sandbox.host import RoomGone
+
+        # With a cell for the parameters of its own, the notebook has the same cells under both engines.
+        notebook = papermill.parameterize.parameterize_notebook(assembled, PARAMETERS, engine_name="fork")
+        code = [i for i, c in enumerate(notebook.cells) if c.cell_type == "code"]
+        while True:
+            live = [i for i in code if i not in self.deadly]
+            sent = nbformat.v4.new_notebook(cells=[notebook.cells[i] for i in live], metadata=notebook.metadata)
+            sent.cells.append(nbformat.v4.new_code_cell("import autograder.sandbox.agent as _a; _a.serve_in_kernel()"))
+            ended = ""
+            try:
+                left = max(5.0, self.deadline - time.monotonic()) + 15.0  # a kernel takes seconds to start
+                reply = self.room.run_papermill(nbformat.writes(sent), self.cell_timeout_s, left)
+                ended = str(reply.get("ended") or "")
+                done = self._take_outputs(notebook, live, reply.get("notebook"))
+            except RoomGone:
+                done, ended = 0, "died"
+            if not ended:
+                break
+            if done >= len(live) or time.monotonic() > self.deadline:
+                break
+            culprit = live[done]
+            self.deadly.add(culprit)
+            stopped = f"It ran longer than {self.cell_timeout_s:.0f} s and was stopped."
+            gone = "It ended the process (exit, a crash, or the memory limit)."
+            self.outcome[culprit] = ("timeout", stopped) if ended == "timeout" else ("error", gone)
+        self.room.cells = [notebook.cells[i].source for i in code if i not in self.deadly]
+        return notebook
+
+    def _take_outputs(self, notebook: NotebookNode, live: list[int], text: Any) -> int:
+        """Copy outputs from what papermill saved, cell by cell in order; how many cells were complete."""
+        try:
+            saved = json.loads(text)["cells"] if type(text) is str and text else []
+        except (ValueError, KeyError, TypeError, RecursionError):
+            saved = []
+        # Papermill ran a copy of our cells; anything else in the file is not ours and not looked at.
+        done = 0
+        for index, raw in zip(live, saved, strict=False):
+            if type(raw) is not dict or type(raw.get("metadata")) is not dict:
+                break
+            papermill_says = raw["metadata"].get("papermill")
+            if type(papermill_says) is not dict or papermill_says.get("status") not in ("completed", "failed"):
+                break
+            cell = notebook.cells[index]
+            cell.outputs = checked_outputs(raw.get("outputs"), self.limits.output_kib * 1024)
+            count = raw.get("execution_count")
+            cell.execution_count = count if type(count) is int else None
+            self._note(index, cell)
+            done += 1
+        return done
+
+
+def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
+    """Outputs from the room as notebook outputs: known kinds and plain types only, at most `limit` bytes in all."""
+    kept: list[NotebookNode] = []
+    size = 0
+    for item in raw if type(raw) is list else []:
+        kind = item.get("output_type") if type(item) is dict else None
+        if kind not in KINDS or not all(key in item for key in KINDS[kind] if key != "metadata"):
+            continue
+        size += len(str(item))
+        if size > limit:
+            kept.append(nbformat.v4.new_output("stream", name="stderr", text="[more output was left out]\n"))
+            break
+        if kind == "stream":
+            name = "stderr" if item["name"] == "stderr" else "stdout"
+            kept.append(nbformat.v4.new_output(kind, name=name, text=_text(item["text"])))
+        elif kind == "error":
+            trace = item["traceback"] if type(item["traceback"]) is list else []
+            kept.append(
+                nbformat.v4.new_output(
+                    kind, ename=_text(item["ename"]), evalue=_text(item["evalue"]), traceback=[_text(t) for t in trace]
+                )
+            )
+        else:
+            data = item["data"] if type(item["data"]) is dict else {}
+            plain = {str(k): _text(v) for k, v in data.items() if type(v) in (str, list)}
+            count = item.get("execution_count") if type(item.get("execution_count")) is int else None
+            extra = {"execution_count": count} if kind == "execute_result" else {}
+            kept.append(nbformat.v4.new_output(kind, data=plain, metadata={}, **extra))
+    return kept
+
+
+def _text(value: Any) -> str:
+    if type(value) is list:
+        return "".join(v for v in value if type(v) is str)
+    return value if type(value) is str else ""

@@ -1,0 +1,166 @@
+"""Grade one submission: read → assemble → execute → judge → verdict.
+
+Each step is a module of its own and knows only the one before; this one puts them in order and writes down how it went.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autograder.assemble import assemble
+from autograder.judge import Judge, load_judge, run_checks
+from autograder.submission import Rejected, Submission, read_submission
+from autograder.verdict import CellResult, CheckResult, Resources, Result, Status
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from autograder.exercise import Exercise
+    from autograder.sandbox.host import Sandbox
+
+
+@dataclass
+class Grader:
+    """What is needed to grade, made once and used for many submissions: a warm sandbox, an engine, a secret seed."""
+
+    sandbox: Sandbox
+    engine: str
+    seed: str
+
+    def __post_init__(self) -> None:
+        self._judges: dict[Path, tuple[Judge, str]] = {}
+
+    def judge_of(self, exercise: Exercise) -> tuple[Judge, str]:
+        """The exercise's judge and the text of its drive.py ("" when it has none)."""
+        if exercise.folder not in self._judges:
+            drive = exercise.folder / "drive.py"
+            text = drive.read_text(encoding="utf-8") if drive.is_file() else ""
+            self._judges[exercise.folder] = (load_judge(exercise), text)
+        return self._judges[exercise.folder]
+
+    def grade(
+        self, learner: str, exercise: Exercise, path: Path, under: Path | None = None
+    ) -> tuple[Result, NotebookNode | None]:
+        """The result of the notebook at `path`, and the notebook as it ran (None when it was not run).
+
+        Raises SandboxError when the sandbox failed; nothing the learner does raises.
+        """
+        try:
+            submission = read_submission(path, exercise, under=under)
+        except Rejected as error:
+            return rejected(learner, exercise, str(error), self, path), None
+        return self.grade_answers(learner, exercise, submission)
+
+    def grade_answers(
+        self,
+        learner: str,
+        exercise: Exercise,
+        submission: Submission,
+        on_check: Callable[[CheckResult], None] = lambda result: None,
+    ) -> tuple[Result, NotebookNode]:
+        """Grade answers that have been read already."""
+        from autograder.execute import execute
+        from autograder.sandbox.host import LAYERS, SandboxRoom
+
+        judge, drive = self.judge_of(exercise)
+        start = time.monotonic()
+        room = SandboxRoom(self.sandbox, exercise.limits, drive)
+        try:
+            executed = execute(assemble(exercise, submission), room, self.engine, exercise.limits)
+            left = exercise.limits.wall_s - (time.monotonic() - start if self.engine == "fork" else executed.seconds / 4)
+            checks = run_checks(judge, room, self.seed, max(1.0, left), on_check=on_check)
+        finally:
+            room.close()
+        cells = [_with_submission(cell, submission) for cell in executed.cells]
+        checks = [_with_cause(check, cells) for check in checks]
+        result = Result(
+            learner=learner, exercise=exercise.id, title=exercise.title, status=_status(checks, cells),
+            score=sum(c.points for c in checks), max_score=exercise.max_score, checks=checks, cells=cells,
+            notes=list(submission.notes), seed=self.seed, engine=self.engine, sandbox=list(LAYERS),
+            resources=Resources(
+                wall_s=round(time.monotonic() - start, 3), cpu_s=round(room.cpu_s, 3),
+                peak_rss_bytes=room.peak_rss_bytes,
+            ),
+            versions=versions(), submission_sha256=submission.sha256,
+        )  # fmt: skip
+        if result.status == "timed_out":
+            result.message = f"The time limit of {exercise.limits.wall_s:.0f} s was reached; points earned before count."
+        elif result.status == "crashed":
+            result.message = "The answers ended the process they ran in, so nothing could be checked."
+        return result, executed.notebook
+
+
+def rejected(learner: str, exercise: Exercise | None, message: str, grader: Grader | None, path: Path, id: str = "") -> Result:
+    """The result of a submission that cannot be read as one, with the sentence why."""
+    checks = []
+    if exercise is not None and grader is not None:
+        judge, _ = grader.judge_of(exercise)
+        checks = [
+            CheckResult(id=c.id, title=c.title, about=c.about, max_points=exercise.points[c.id], status="not_run")
+            for c in judge.checks
+        ]
+    return Result(
+        learner=learner, exercise=exercise.id if exercise else id, title=exercise.title if exercise else "",
+        status="rejected", message=message, max_score=exercise.max_score if exercise else 0.0, checks=checks,
+        seed=grader.seed if grader else "", engine=grader.engine if grader else "", versions=versions(),
+        submission_sha256=file_sha256(path),
+    )  # fmt: skip
+
+
+def file_sha256(path: Path, most: int = 64 * 2**20) -> str:
+    """SHA-256 of a regular file's first `most` bytes; "" when it cannot be read or is none."""
+    import os
+    import stat
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        return hashlib.sha256(file.read(most)).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What graded: versions that can change a verdict."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("all-aboard", "torch", "papermill"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _status(checks: list[CheckResult], cells: list[CellResult]) -> Status:
+    if any(c.status in ("timeout", "not_run") for c in checks):
+        return "timed_out"
+    dead = [c for c in cells if "ended the process" in c.message]
+    if dead and len(dead) == len(cells):
+        return "crashed"
+    return "graded"
+
+
+def _with_submission(cell: CellResult, submission: Submission) -> CellResult:
+    if cell.id in submission.missing:
+        return cell.model_copy(update={"status": "missing", "message": "This answer cell is not in the notebook."})
+    if cell.id in submission.empty:
+        return cell.model_copy(update={"status": "empty", "message": "This answer is still to be written."})
+    return cell
+
+
+def _with_cause(check: CheckResult, cells: list[CellResult]) -> CheckResult:
+    """A function that is not defined: say which cell should have defined it, and what happened there."""
+    if check.diagnosis != "missing":
+        return check
+    broken = [f"answer cell {c.id}: {c.message}" for c in cells if c.status in ("error", "timeout", "missing", "not_run")]
+    return check.model_copy(update={"message": " ".join([check.message, *broken])}) if broken else check

@@ -1,0 +1,17 @@
+"""Where other people's code runs.
+
+The trust boundary, from outside to inside:
+
+    host.py     trusted, the grader's own process: starts the sandbox, opens rooms, talks to what runs in them
+    outer.py    the wall: the bubblewrap command that shows a read-only system and nothing else
+    server.py   trusted, inside the wall: a warm process that forks rooms and reads the kernel's counters
+    network.py  trusted, inside the wall: one network interface for each rank, joined by a switch
+    room.py     builds one room (namespaces, mounts, limits, no privileges) and steps into it
+    agent.py    NOT trusted: runs in the room, in the learner's own process; what it says is only data
+    shell.py    NOT trusted: runs notebook cells there and collects their outputs
+
+A room holds the learner's answer cells and the exercise's public code. It holds no reference solution, no expected
+value, no seed, no result and no other submission, so there is nothing in it worth reading. Every rank of a distributed
+exercise has a room of its own, with its own processes, memory, files, host name and network interface: ranks can reach
+each other only over the network, where the kernel counts.
+"""

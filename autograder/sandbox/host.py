@@ -1,0 +1,261 @@
+"""The grader's end of the sandbox: start it, open rooms, run cells and calls in them. Trusted, outside the wall."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import time
+from typing import Any
+
+from aboard import wire
+from aboard.ranks.crew import Call, Counters, RanksFailed, Run, lead
+from autograder.exercise import Limits
+from autograder.sandbox.network import INTERFACE
+from autograder.sandbox.outer import NETWORK, command
+
+START_S = 60.0
+LAYERS = ["bubblewrap", "user namespaces", "one network interface per rank", "rlimits", "no capabilities"]
+
+
+class SandboxError(Exception):
+    """The sandbox itself failed: never the learner's fault. The batch restarts it and tries again."""
+
+
+class RoomGone(Exception):
+    """The room's process ended or no longer answers: killed, exited, out of memory."""
+
+
+class Sandbox:
+    """One warm sandbox with rooms for `ranks` ranks. Use as a context manager; `close` leaves nothing behind."""
+
+    def __init__(self, ranks: int = 8) -> None:
+        self.ranks = ranks
+        ours, theirs = socket.socketpair()
+        line, fds = command(theirs.fileno(), ranks)
+        try:
+            self._process = subprocess.Popen(
+                line, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+        except OSError as error:
+            raise SandboxError(f"bubblewrap could not be started: {error}") from error
+        finally:
+            theirs.close()
+            for fd in fds[1:]:
+                os.close(fd)
+        self._control = ours
+        try:
+            up = wire.receive(ours, deadline=time.monotonic() + START_S)
+        except (EOFError, TimeoutError, OSError):
+            self._process.kill()
+            errors = (self._process.stderr.read() if self._process.stderr else b"").decode("utf-8", "replace")
+            lines = [one for one in errors.strip().splitlines() if one.strip()]
+            raise SandboxError("the sandbox did not start: " + (lines[-1] if lines else "no answer")) from None
+        ours.settimeout(30)
+        if not up["network"]:
+            self.close()
+            raise SandboxError(f"the sandbox could not build its network: {up['problem']}")
+        self.open_rooms: dict[int, socket.socket] = {}
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, op: str, fd: int | None = None, **order: Any) -> Any:
+        try:
+            wire.send(self._control, {"op": op} | order)
+            if fd is not None:
+                socket.send_fds(self._control, [b"c"], [fd])
+            return wire.receive(self._control)
+        except (EOFError, OSError, wire.WireError) as error:
+            raise SandboxError(f"the sandbox no longer answers ({type(error).__name__})") from error
+
+    def open(self, rank: int, limits: Limits) -> socket.socket:
+        """Open the room of `rank`; the socket its agent serves."""
+        ours, theirs = socket.socketpair()
+        answer = self.ask(
+            "open", theirs.fileno(), rank=rank,
+            limits={
+                "memory_mib": limits.memory_mib, "cpu_s": int(2 * limits.wall_s) + 10, "file_mib": 256,
+                "processes": 200,
+            },
+        )  # fmt: skip
+        theirs.close()
+        if answer["problem"]:
+            ours.close()
+            raise SandboxError(f"a room could not be built: {answer['problem']}")
+        self.open_rooms[rank] = ours
+        return ours
+
+    def shut(self, rank: int) -> Any:
+        """Kill everything in the room of `rank`; what it used: cpu_s, peak_rss_bytes, status."""
+        channel = self.open_rooms.pop(rank, None)
+        if channel is not None:
+            channel.close()
+        return self.ask("close", rank=rank)
+
+    def close(self) -> None:
+        try:
+            self._control.close()
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stderr:
+            self._process.stderr.close()
+
+
+class SandboxRoom:
+    """One submission's code in the sandbox: a room per rank, opened when first needed. A `learner.Room`.
+
+    `cells` are what every rank runs before it is called: the notebook's given code and answers.
+    """
+
+    def __init__(self, sandbox: Sandbox, limits: Limits, drive: str) -> None:
+        self.sandbox, self.limits, self.drive = sandbox, limits, drive
+        self.cells: list[str] = []
+        self.cpu_s, self.peak_rss_bytes = 0.0, 0
+        self._loaded: set[int] = set()
+
+    def close(self) -> None:
+        """Kill all rooms of this submission and add up what they used."""
+        for rank in list(self.sandbox.open_rooms):
+            self._shut(rank)
+
+    def _shut(self, rank: int) -> None:
+        used = self.sandbox.shut(rank)
+        self._loaded.discard(rank)
+        self.cpu_s += float(used["cpu_s"])
+        self.peak_rss_bytes = max(self.peak_rss_bytes, int(used["peak_rss_bytes"]))
+
+    def run_cell(self, source: str, timeout_s: float) -> dict[str, Any]:
+        """Run a cell in the first room. RoomGone when the process ended; TimeoutError when it had to be interrupted."""
+        channel = self._channel(0)
+        try:
+            wire.send(channel, {"op": "cell", "source": source})
+            try:
+                return self._answer(channel, timeout_s)
+            except TimeoutError:
+                self.sandbox.ask("interrupt", rank=0)
+                self._answer(channel, 1.0)
+                raise TimeoutError from None
+        except TimeoutError:
+            if channel in self.sandbox.open_rooms.values() and not _alive(channel):
+                self._shut(0)
+            raise
+        except (EOFError, OSError, wire.WireError):
+            self._shut(0)
+            raise RoomGone from None
+
+    def _answer(self, channel: socket.socket, timeout_s: float) -> dict[str, Any]:
+        try:
+            answer = wire.receive(channel, 16 * 2**20, time.monotonic() + timeout_s)
+        except TimeoutError:
+            raise
+        if type(answer) is not dict:
+            raise wire.WireError("an answer that is not one")
+        return answer
+
+    def run_papermill(self, notebook: str, cell_timeout_s: float, timeout_s: float) -> dict[str, Any]:
+        """Stock papermill in the first room; afterwards its living kernel answers there."""
+        channel = self._channel(0)
+        try:
+            wire.send(
+                channel,
+                {"op": "papermill", "notebook": notebook, "drive": self.drive, "cell_timeout_s": cell_timeout_s},
+            )
+            answer = self._answer(channel, timeout_s)
+        except (EOFError, OSError, wire.WireError, TimeoutError):
+            self._shut(0)
+            raise RoomGone from None
+        if answer.get("ended"):
+            self._shut(0)
+        else:
+            self._loaded.add(0)
+        return answer
+
+    def forget_first_room(self) -> None:
+        self._shut(0)
+
+    def ready(self) -> None:
+        """The first room has run its cells; give it drive.py too."""
+        self._load(0, [])
+
+    def _channel(self, rank: int) -> socket.socket:
+        channel = self.sandbox.open_rooms.get(rank)
+        return channel if channel is not None else self.sandbox.open(rank, self.limits)
+
+    def _load(self, rank: int, cells: list[str]) -> None:
+        channel = self._channel(rank)
+        try:
+            wire.send(channel, {"op": "load", "cells": cells, "drive": self.drive})
+            self._answer(channel, self.limits.wall_s / 2)
+            self._loaded.add(rank)
+        except (EOFError, OSError, wire.WireError, TimeoutError):
+            self._shut(rank)
+            raise RanksFailed(
+                "died", f"the process of rank {rank} ended or hung while it ran the notebook's cells.", rank
+            ) from None
+
+    def run(self, call: Call) -> Run:
+        """Run `call` with rank r in room r. Counters are the kernel's. Raises RanksFailed."""
+        count = max(1, call.world_size)
+        if count > self.sandbox.ranks:
+            raise RanksFailed("timeout", f"this grader has room for {self.sandbox.ranks} ranks, not {count}.")
+        for rank in range(count):
+            if rank not in self._loaded:
+                self._load(rank, self.cells)
+        call.address, call.interface = f"{NETWORK}.1", INTERFACE
+        socks: list[socket.socket] = []
+        try:
+            for rank in range(count):
+                socks.append(self._call_room(rank))
+            return lead(
+                socks, call, lambda: self.sandbox.ask("watch", ranks=count) and None,
+                lambda: self._counters(count, call), limit=128 * 2**20,
+            )  # fmt: skip
+        except RanksFailed as failure:
+            self._clean_up_after(failure, count)
+            raise
+        finally:
+            for sock in socks:
+                sock.close()
+
+    def _call_room(self, rank: int) -> socket.socket:
+        channel = self._channel(rank)
+        ours, theirs = socket.socketpair()
+        try:
+            channel.settimeout(10)
+            wire.send(channel, {"op": "call"})
+            socket.send_fds(channel, [b"c"], [theirs.fileno()])
+        except OSError:
+            pass  # the room is gone: the crew sees the closed socket and says so
+        finally:
+            theirs.close()
+        return ours
+
+    def _counters(self, ranks: int, call: Call) -> Counters:
+        counted = self.sandbox.ask("unwatch", ranks=ranks)
+        if not call.world_size:
+            return Counters(peak_bytes=counted["peak_bytes"])
+        return Counters(counted["sent_bytes"], counted["received_bytes"], counted["peak_bytes"])
+
+    def _clean_up_after(self, failure: RanksFailed, count: int) -> None:
+        """After a failed call start from fresh rooms, but keep those that did nothing worse than raise."""
+        if failure.kind in ("raised", "not-done", "missing", "unsendable") and len(failure.states) == 1:
+            return
+        for rank in range(count):
+            if failure.kind in ("died", "timeout", "deadlock") or rank:
+                self._shut(rank)
+
+
+def _alive(channel: socket.socket) -> bool:
+    """Whether the other end still exists (it may be busy)."""
+    readable, _, _ = select.select([channel], [], [], 0)
+    try:
+        return not readable or bool(channel.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False

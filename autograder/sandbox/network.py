@@ -1,0 +1,56 @@
+"""One network interface for each rank, joined by a switch, all without root.
+
+The server stands in the switch's own namespace and sees one port per rank. What a port has received is what that rank
+has sent: counted by the kernel, on a wire the rank cannot go around and in a namespace it cannot enter.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from autograder.sandbox.kernel import CLONE_NEWNET, setns, unshare
+from autograder.sandbox.outer import NETWORK
+
+INTERFACE = "hsn0"
+
+
+class Switch:
+    """Namespaces 0 … ranks-1, each with interface `hsn0` (address 10.77.0.(r+1)) and a loopback of its own."""
+
+    def __init__(self, ranks: int) -> None:
+        here = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self.rooms: list[int] = []
+        for _ in range(ranks):
+            unshare(CLONE_NEWNET)
+            self.rooms.append(os.open("/proc/self/ns/net", os.O_RDONLY))
+            setns(here, CLONE_NEWNET)
+        me = os.getpid()
+        lines = ["link set lo up", "link add switch type bridge forward_delay 0", "link set switch up"]
+        for rank, fd in enumerate(self.rooms):
+            lines += [
+                f"link add port{rank} type veth peer name {INTERFACE} netns /proc/{me}/fd/{fd}",
+                f"link set port{rank} master switch",
+                f"link set port{rank} up",
+            ]
+        _ip(lines)
+        for rank, fd in enumerate(self.rooms):
+            setns(fd, CLONE_NEWNET)
+            _ip([f"addr add {NETWORK}.{rank + 1}/24 dev {INTERFACE}", f"link set {INTERFACE} up", "link set lo up"])
+        setns(here, CLONE_NEWNET)
+        os.close(here)
+
+    def counters(self, ranks: int) -> tuple[list[int], list[int]]:
+        """Bytes (sent, received) by ranks 0 … ranks-1 since the switch was made."""
+        sent, received = [0] * ranks, [0] * ranks
+        with open("/proc/self/net/dev") as file:
+            for line in file:
+                name, _, rest = line.strip().partition(":")
+                if name.startswith("port") and int(name[4:]) < ranks:
+                    fields = rest.split()
+                    sent[int(name[4:])], received[int(name[4:])] = int(fields[0]), int(fields[8])
+        return sent, received
+
+
+def _ip(lines: list[str]) -> None:
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True, capture_output=True)

@@ -1,0 +1,87 @@
+"""The wall: a bubblewrap command line that shows the system read-only and nothing of the trainer's.
+
+Visible inside: /usr and what belongs to it, the Python that runs us, this package's two folders, an empty scratch folder, a
+minimal /dev and /proc. Not visible: home folders, the course's sources, submissions, results, the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import aboard
+import autograder
+
+NETWORK = "10.77.0"  # rank r is 10.77.0.(r+1)
+MOST_RANKS = 16
+SCRATCH = "/scratch"  # the only writable folder; /tmp is another name for it
+
+
+def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
+    """The command that starts the server behind the wall, and the file descriptors it must inherit."""
+    files = {
+        "/etc/hosts": "127.0.0.1 localhost\n" + "".join(f"{NETWORK}.{r + 1} rank{r}\n" for r in range(MOST_RANKS)),
+        "/etc/nsswitch.conf": "hosts: files\npasswd: files\ngroup: files\n",
+        "/etc/passwd": "root:x:0:0::/tmp:/bin/false\nlearner:x:1000:1000::/tmp:/bin/false\n",
+        "/etc/group": "root:x:0:\nlearner:x:1000:\n",
+    }
+    fds = [control_fd]
+    line = [bubblewrap() or "bwrap", "--die-with-parent", "--new-session", "--clearenv"]
+    line += ["--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if os.geteuid() != 0:
+        line += ["--unshare-user", "--unshare-pid", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
+    line += ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64"):
+        path = Path("/") / name
+        if path.is_symlink():
+            line += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir():
+            line += ["--ro-bind", str(path), str(path)]
+    for path in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/fonts"):
+        line += ["--ro-bind-try", path, path]
+    for path, text in files.items():
+        data = tempfile.TemporaryFile()
+        data.write(text.encode())
+        data.flush()
+        data.seek(0)
+        fd = os.dup(data.fileno())
+        fds.append(fd)
+        line += ["--ro-bind-data", str(fd), path]
+    folders = list(dict.fromkeys(_python_folders()))
+    # Folders on the way are made by bubblewrap and must let anybody through: as root, the server steps down.
+    for parent in dict.fromkeys(str(p) for f in folders for p in reversed(Path(f).parents) if str(p) != "/"):
+        line += ["--perms", "0755", "--dir", parent]
+    for folder in folders:
+        line += ["--ro-bind", folder, folder]
+    # Bubblewrap as root covers parts of /proc, and the kernel then refuses a fresh one inside: take it as it is; the
+    # server mounts its own over it before any room exists.
+    line += ["--bind", "/proc", "/proc"] if os.geteuid() == 0 else ["--proc", "/proc"]
+    line += ["--dev", "/dev", "--perms", "1777", "--tmpfs", SCRATCH, "--chdir", SCRATCH]
+    if not any(folder.startswith("/tmp/") for folder in _python_folders()):
+        line += ["--symlink", SCRATCH, "/tmp"]
+    packages = str(Path(aboard.__file__).parents[1])
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": SCRATCH, "TMPDIR": SCRATCH, "LANG": "C.UTF-8",
+        "PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "MPLCONFIGDIR": f"{SCRATCH}/.mpl", "TERM": "dumb",
+        "MALLOC_ARENA_MAX": "2", "IPYTHONDIR": f"{SCRATCH}/.ipython", "PYTHONHASHSEED": "0", "ALL_ABOARD_ROOM": "1",
+    }  # fmt: skip
+    for name, value in environment.items():
+        line += ["--setenv", name, value]
+    server = [sys.executable, "-m", "autograder.sandbox.server", str(control_fd), str(ranks)]
+    return [*line, "--", *server], fds
+
+
+def bubblewrap() -> str | None:
+    """Path of bubblewrap's program, or None."""
+    return shutil.which("bwrap")
+
+
+def _python_folders() -> list[str]:
+    """Every folder Python needs: its own, the virtual environment's, and our two packages (not the course around)."""
+    folders = [sys.base_prefix, sys.prefix, *(str(Path(module.__file__ or "").parent) for module in (aboard, autograder))]
+    folders.append(str(Path(sys.executable).resolve().parents[1]))
+    return [f for f in folders if not f.startswith("/usr/") and f != "/usr"]

@@ -1,0 +1,51 @@
+"""Run beside the learner's code on each rank: training loops that hand every optimizer its own rank's gradient.
+
+The "model" is a vector that is pulled towards a target, another one on every rank: the gradient of
+sum(scale · (params − target)²) / 2. It stands for a batch, costs nothing, and has any number of parameters.
+"""
+
+import torch
+import torch.distributed as dist
+
+
+def train(answers, scale, target, start, steps, settings):
+    """`steps` steps from `start` with this rank's scale and target; the parameters after the last one."""
+    params = start.clone()
+    optimizer = answers.ShardedAdamW(params, **settings)
+    for _ in range(steps):
+        optimizer.step(scale * (params - target))
+    return params
+
+
+def train_layers(answers, numel, layers, settings):
+    """Two steps of a model of `layers` vectors of `numel` elements made here, each with an optimizer of its own.
+
+    Layer after layer is updated, so what a step needs for a moment is small beside what the optimizers keep.
+    Returns some numbers of each layer, and what whole-layer tensors the first optimizer still holds (to name a
+    mistake only; how much memory it is, the kernel says).
+    """
+    model = [torch.linspace(0.5, 1.5 + layer, numel) for layer in range(layers)]
+    optimizers = [answers.ShardedAdamW(params, **settings) for params in model]
+    for _ in range(2):
+        for params, optimizer in zip(model, optimizers, strict=True):
+            optimizer.step(params * (0.5 + dist.get_rank()))
+    numbers = [[float(p[0]), float(p[numel // 2]), float(p[-1]), float(p.mean(dtype=torch.float64))] for p in model]
+    return {"numbers": numbers, "kept": whole_tensors(optimizers[0], model[0])}
+
+
+def whole_tensors(optimizer, params):
+    """[elements seen, elements of storage] of each tensor in `optimizer` as long as the layer, other than `params`."""
+    found, seen, waiting = [], {params.untyped_storage().data_ptr()}, [optimizer]
+    for value in waiting:
+        if isinstance(value, torch.Tensor):
+            storage = value.untyped_storage()
+            if storage.data_ptr() not in seen and storage.nbytes() >= 0.9 * params.nbytes:
+                seen.add(storage.data_ptr())
+                found.append([value.numel(), storage.nbytes() // value.element_size()])
+        elif isinstance(value, dict) and len(waiting) < 1000:
+            waiting += value.values()
+        elif isinstance(value, list | tuple) and len(waiting) < 1000:
+            waiting += value
+        elif hasattr(value, "__dict__") and not isinstance(value, type) and len(waiting) < 1000:
+            waiting += vars(value).values()
+    return found
