@@ -160,7 +160,11 @@ class Course:
         """
         if start is not None:
             return cls(Path(start))
-        here = Path.cwd()
+        return cls.find_from(Path.cwd())
+
+    @classmethod
+    def find_from(cls, here: Path) -> Course:
+        """The nearest course at or above `here`; else our own."""
         home = Path(__file__).resolve().parent.parent
         for folder in (here, *here.parents, home):
             if _is_course(folder):

@@ -4,9 +4,12 @@ The "model" is a vector that is pulled towards a target, another one on every ra
 sum(scale · (params − target)²) / 2. It stands for a batch, costs nothing, and has any number of parameters.
 """
 
+import ctypes
+
 import torch
 import torch.distributed as dist
 
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 def train(answers, scale, target, start, steps, settings):
     """`steps` steps from `start` with this rank's scale and target; the parameters after the last one."""
@@ -24,6 +27,7 @@ def train_layers(answers, numel, layers, settings):
     Returns some numbers of each layer, and what whole-layer tensors the first optimizer still holds (to name a
     mistake only; how much memory it is, the kernel says).
     """
+    give_back_what_is_freed()
     model = [torch.linspace(0.5, 1.5 + layer, numel) for layer in range(layers)]
     optimizers = [answers.ShardedAdamW(params, **settings) for params in model]
     for _ in range(2):
@@ -49,3 +53,14 @@ def whole_tensors(optimizer, params):
         elif hasattr(value, "__dict__") and not isinstance(value, type) and len(waiting) < 1000:
             waiting += vars(value).values()
     return found
+
+
+def give_back_what_is_freed():
+    """Have malloc return every block above 64 KiB to the kernel when it is freed, so that memory in use is what counts.
+
+    By itself glibc keeps freed blocks, in a heap for each of gloo's threads. Other C libraries: nothing happens.
+    """
+    try:
+        ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 65536)
+    except (OSError, AttributeError):
+        pass

@@ -1,0 +1,41 @@
+# Every target sets up what it needs, on a fresh machine too; a second run is quick. `make` alone lists them.
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help venv system demo test lint course book bench lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+venv: .venv/.ready ## The Python environment: .venv, as pinned in requirements.lock
+.venv/.ready: requirements.lock pyproject.toml tools/venv.sh
+	@tools/venv.sh
+
+system: ## What Python cannot bring: bubblewrap, installed if you may install packages
+	@tools/system.sh
+
+demo: .venv/.ready ## A sample cohort, graded in the sandbox, with its report; and the book
+	@tools/demo.sh
+
+test: system .venv/.ready lint ## All tests: style, types, both packages, every exercise and lesson, the book
+	@.venv/bin/python -m pytest
+
+lint: .venv/.ready ## Style and types only (seconds)
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m mypy
+
+course: system .venv/.ready ## The exercises' own tests: solutions, empty answers, every wrong and right variant
+	@.venv/bin/autograder lint
+
+book: .venv/.ready ## The book: _build/html/index.html
+	@tools/book.sh
+	@echo "Open _build/html/index.html"
+
+bench: system .venv/.ready ## How fast grading is, beside stock papermill on the same machine
+	@.venv/bin/python -m tests.bench
+
+lock: ## Regenerate requirements.lock from pyproject.toml (needs Python 3.11)
+	@tools/lock.sh
+
+clean: ## Remove what was built; .venv stays
+	rm -rf build _build

@@ -1,0 +1,234 @@
+"""Grade a folder of submissions with several workers, so that nothing one learner hands in can stop the others.
+
+    SUBMISSIONS/<learner>/<exercise-id>.ipynb   →   RESULTS/<learner>/<exercise-id>/{result.json, …}
+
+A submission is done when its `result.json` is there, belongs to the same file contents, and came from the same seed and
+engine; the same command goes on where it was. A worker that dies is replaced, and what it held is tried once more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from autograder.errors import UserError
+from autograder.exercise import Course
+
+TRIES = 2
+PATIENCE_S = 900.0  # a worker silent for this long is stuck: limits end every submission long before
+
+
+@dataclass(frozen=True)
+class Task:
+    """One submission to grade."""
+
+    learner: str
+    exercise: str
+    path: Path
+
+
+@dataclass
+class Batch:
+    """What a batch will do and did."""
+
+    seed: str
+    engine: str
+    todo: list[Task] = field(default_factory=list)
+    done_before: int = 0
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)  # submissions that could not be graded, and why
+
+
+Progress = Callable[[Task, dict[str, Any]], None]
+
+
+def plan(submissions: Path, out: Path, engine: str, seed: str | None, force: bool) -> Batch:
+    """Find what is to be graded. UserError when there is nothing to read or nowhere to write."""
+    if not submissions.is_dir():
+        raise UserError(f"There is no folder {submissions}; it should hold one folder per learner with notebooks in it.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".write-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"Results cannot be written to {out}: {error.strerror}. Choose another --out.") from None
+    known = _settings(out)
+    used = seed or known.get("seed") or secrets.token_hex(16)
+    if known.get("seed") not in (None, used):
+        force = True  # other draws: every grade is made anew
+    batch = Batch(used, engine)
+    for learner in sorted(submissions.iterdir()):
+        if learner.is_symlink() or not learner.is_dir():
+            if not learner.name.startswith("."):
+                batch.warnings.append(f"{_safe(learner.name)} is not a learner's folder; passed over")
+            continue
+        for path in sorted(learner.iterdir()):
+            if path.suffix != ".ipynb" or path.name.startswith("."):
+                continue
+            task = Task(learner.name, path.stem, path)
+            if not force and _is_done(task, out, batch):
+                batch.done_before += 1
+            else:
+                batch.todo.append(task)
+    _write_settings(out, {"seed": used, "engine": engine})
+    return batch
+
+
+def run(course: Course, submissions: Path, out: Path, batch: Batch, jobs: int, on_done: Progress) -> None:
+    """Grade everything in `batch.todo` with `jobs` workers; `on_done` hears of each as it ends."""
+    settings = {
+        "course": str(course.root.resolve()), "out": str(out.resolve()), "submissions": str(submissions.resolve()),
+        "engine": batch.engine, "seed": batch.seed,
+    }  # fmt: skip
+    _Pool(settings, batch, jobs, on_done).run()
+
+
+class _Worker:
+    def __init__(self, settings: dict[str, str]) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.errors: IO[bytes] = open(os.path.join(settings["out"], ".worker.log"), "ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "autograder.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.errors, text=True, bufsize=1, env=environment,
+        )  # fmt: skip
+        self.task: Task | None = None
+        self.since = time.monotonic()
+        self.say(settings)
+
+    def say(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+        except (BrokenPipeError, OSError):
+            pass  # its end is noticed when its answer does not come
+
+    def give(self, task: Task) -> None:
+        self.task, self.since = task, time.monotonic()
+        self.say({"learner": task.learner, "exercise": task.exercise, "path": str(task.path.absolute())})
+
+    def end(self, kill: bool = False) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        if kill:
+            self.process.kill()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass
+        try:
+            self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+class _Pool:
+    def __init__(self, settings: dict[str, str], batch: Batch, jobs: int, on_done: Progress) -> None:
+        self.settings, self.batch, self.on_done = settings, batch, on_done
+        self.queue = list(reversed(batch.todo))
+        self.tried: dict[Task, int] = {}
+        self.jobs = max(1, min(jobs, len(self.queue)))
+        self.selector = selectors.DefaultSelector()
+        self.workers: list[_Worker] = []
+        self.died_idle = 0
+
+    def run(self) -> None:
+        try:
+            while self.queue or any(w.task for w in self.workers):
+                while len(self.workers) < self.jobs and len(self.queue) > sum(1 for w in self.workers if not w.task):
+                    self._hire()
+                for worker in self.workers:
+                    if worker.task is None and self.queue:
+                        worker.give(self.queue.pop())
+                for key, _ in self.selector.select(timeout=1.0):
+                    self._hear(key.data)
+                for worker in list(self.workers):
+                    if worker.task and time.monotonic() - worker.since > PATIENCE_S:
+                        self._lose(worker)
+        finally:
+            for worker in self.workers:
+                worker.end(kill=worker.task is not None)
+            self.selector.close()
+
+    def _hire(self) -> None:
+        worker = _Worker(self.settings)
+        self.workers.append(worker)
+        assert worker.process.stdout is not None
+        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+
+    def _hear(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        line = worker.process.stdout.readline()
+        if not line.endswith("\n"):
+            self._lose(worker)
+            return
+        task, worker.task = worker.task, None
+        if task is not None:
+            self._finish(task, json.loads(line))
+
+    def _finish(self, task: Task, reply: dict[str, Any]) -> None:
+        if "error" in reply:
+            self.batch.errors.append(f"{_safe(task.learner)}/{_safe(task.exercise)}: {reply['error']}")
+        self.on_done(task, reply)
+
+    def _lose(self, worker: _Worker) -> None:
+        """A worker ended or is stuck: replace it, and try its submission once more."""
+        self.selector.unregister(worker.process.stdout)  # type: ignore[arg-type]
+        self.workers.remove(worker)
+        worker.end(kill=True)
+        task = worker.task
+        if task is None:
+            return
+        self.tried[task] = self.tried.get(task, 0) + 1
+        if self.tried[task] < TRIES:
+            self.queue.append(task)
+        else:
+            log = os.path.join(self.settings["out"], ".worker.log")
+            self._finish(task, {"error": f"the worker ended {TRIES} times while grading it; its last words are in {log}"})
+
+
+def _is_done(task: Task, out: Path, batch: Batch) -> bool:
+    from autograder.grade import file_sha256
+    from autograder.store import read_result
+
+    path = out / task.learner / task.exercise / "result.json"
+    if not path.is_file():
+        return False
+    found = read_result(path)
+    result = found[0] if isinstance(found, tuple) else found
+    return (
+        result is not None and result.submission_sha256 == file_sha256(task.path)
+        and result.seed == batch.seed and result.engine == batch.engine
+    )  # fmt: skip
+
+
+def _settings(out: Path) -> dict[str, str]:
+    try:
+        found = json.loads((out / "batch.json").read_text())
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_settings(out: Path, settings: dict[str, str]) -> None:
+    from autograder.release import write_atomic
+
+    write_atomic(out / "batch.json", (json.dumps(settings, indent=1) + "\n").encode())
+
+
+def _safe(name: str) -> str:
+    from autograder.submission import safe_text
+
+    return safe_text(name)

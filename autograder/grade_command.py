@@ -1,0 +1,96 @@
+"""`autograder grade`: plan the batch, show its progress, ingest the results, write the report, print the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autograder import batch as batches
+from autograder.errors import UserError
+from autograder.exercise import Course
+from autograder.verdict import Result
+
+
+def grade_cohort(
+    course: Course, submissions: Path, out: Path, jobs: int, seed: str | None, engine: str, force: bool, console: Any
+) -> None:
+    """Grade everything under `submissions`. Raises UserError when grading itself cannot be done."""
+    from autograder.report import table, write_report
+    from autograder.store import ingest
+
+    if course.is_workspace:
+        raise UserError(
+            f"{course.root} is a learner's workspace; a course taken from there cannot be trusted. Give yours: --course DIR."
+        )
+    course.exercises()  # a bad exercise is told before anything is graded
+    batch = batches.plan(submissions, out, engine, seed, force)
+    for warning in batch.warnings:
+        console.print(f"note: {warning}", markup=False)
+    if batch.todo:
+        _require_sandbox()
+        already = f", {batch.done_before} already done" if batch.done_before else ""
+        console.print(f"Grading {len(batch.todo)} submissions with {jobs} workers{already}.", markup=False)
+        _run(course, submissions, out, batch, jobs, console)
+    elif batch.done_before:
+        console.print(f"All {batch.done_before} submissions are graded already; --force grades again.", markup=False)
+    else:
+        raise UserError(f"{submissions} holds no notebooks; they should be at {submissions}/LEARNER/EXERCISE.ipynb.")
+    ingest(out)
+    report = write_report(_results(out), out)
+    console.print(table(_results(out)))
+    console.print(f"Report: {report}", markup=False)
+    if batch.errors:
+        lines = "\n  ".join(batch.errors)
+        raise UserError(f"{len(batch.errors)} submissions could not be graded; run the same command again:\n  {lines}")
+
+
+def _require_sandbox() -> None:
+    from autograder.sandbox.outer import bubblewrap
+
+    if bubblewrap() is None:
+        raise UserError(
+            "bubblewrap is not installed, and other people's code is not run without it. Install it "
+            "(apt-get install bubblewrap iproute2), or use `autograder check` for your own notebook."
+        )
+
+
+def _run(course: Course, submissions: Path, out: Path, batch: batches.Batch, jobs: int, console: Any) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    if not console.is_terminal:
+        count = 0
+
+        def tell(task: batches.Task, reply: dict[str, Any]) -> None:
+            nonlocal count
+            count += 1
+            console.print(f"[{count}/{len(batch.todo)}] {_line(task, reply)}", markup=False, soft_wrap=True)
+
+        batches.run(course, submissions, out, batch, jobs, tell)
+        return
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("grading", total=len(batch.todo))
+        batches.run(course, submissions, out, batch, jobs, lambda task, reply: progress.advance(bar))
+
+
+def _line(task: batches.Task, reply: dict[str, Any]) -> str:
+    from autograder.submission import safe_text
+
+    name = f"{safe_text(task.learner)}/{safe_text(task.exercise)}"
+    if "error" in reply:
+        return f"{name}: not graded: {reply['error']}"
+    return f"{name}: {reply['status']}, {reply['score']:g} of {reply['max_score']:g}"
+
+
+def _results(out: Path) -> Iterator[Result]:
+    from autograder.store import read_result
+
+    for path in sorted(out.glob("*/*/result.json")):
+        found: Any = read_result(path)
+        result = found[0] if isinstance(found, tuple) else found
+        if result is not None:
+            yield result

@@ -1,0 +1,69 @@
+"""`autograder lint`: lint every exercise and print what it finds."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from autograder.errors import UserError
+from autograder.exercise import Course
+from autograder.lint import Attempt, Report, lint
+
+
+def lint_course(
+    course: Course, ids: list[str] | None, engine: str, seed: str | None, console: Any | None
+) -> list[Report]:
+    """Reports on the exercises `ids` (all when None); printed as they come when there is a console."""
+    from autograder.grade import Grader
+    from autograder.sandbox.host import Sandbox, SandboxError
+
+    if engine not in ("fork", "kernel"):
+        raise UserError(f"--engine {engine!r}: choose fork or kernel.")
+    exercises = [course.exercise(i) for i in ids] if ids else course.exercises()
+    if not exercises:
+        raise UserError(f"There are no exercises in {course.exercises_folder}.")
+    try:
+        sandbox = Sandbox(max(e.limits.ranks for e in exercises))
+    except SandboxError as error:
+        raise UserError(f"{error}. `autograder doctor` says what is missing.") from None
+    reports = []
+    with sandbox:
+        grader = Grader(sandbox, engine, seed or secrets.token_hex(8))
+        for exercise in exercises:
+            if console:
+                console.print(f"\n{exercise.id}: {exercise.title}", markup=False)
+
+            def show(attempt: Attempt) -> None:
+                if console:
+                    console.print(_line(attempt), markup=False)
+
+            report = lint(exercise, grader, show)
+            reports.append(report)
+            if console:
+                for problem in report.problems:
+                    console.print(f"  ✗ {problem}", markup=False)
+    if console:
+        _summary(reports, console)
+    return reports
+
+
+def _line(attempt: Attempt) -> str:
+    mark = "✓" if attempt.ok else "✗"
+    text = f"  {mark} {attempt.kind:8} {attempt.name:28} {attempt.score:g}/{attempt.max_score:g}  {attempt.seconds:.1f} s"
+    if attempt.problem:
+        return text + f"\n      {attempt.problem}"
+    named = ", ".join(dict.fromkeys(attempt.got.values())) if attempt.kind == "wrong" else ""
+    return text + (f"  {named}" if named else "")
+
+
+def _summary(reports: list[Report], console: Any) -> None:
+    from rich.table import Table
+
+    table = Table(title="\nWrong answers caught and named, right answers accepted", title_justify="left")
+    for heading, justify in (("exercise", "left"), ("wrong caught", "right"), ("right accepted", "right"), ("s", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for report in reports:
+        (caught, wrong), (accepted, right) = report.caught(), report.accepted()
+        seconds = sum(a.seconds for a in report.attempts)
+        table.add_row(report.exercise, f"{caught}/{wrong}", f"{accepted}/{right}", f"{seconds:.0f}")
+    console.print(table)

@@ -1,0 +1,94 @@
+"""One worker process of a batch: grades what it is handed, one submission at a time, and writes the results.
+
+Started by `batch` as `python -m autograder.worker`. It reads a line of JSON with the settings, then a line for each
+submission, and answers each with a line. Results are on disk before the answer is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from autograder.errors import UserError
+from autograder.exercise import Course
+from autograder.sandbox.kernel import PR_SET_PDEATHSIG, prctl
+
+
+def main() -> None:
+    import signal
+
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a grader that is killed leaves no worker behind
+    settings = json.loads(sys.stdin.readline())
+    # Whatever prints must not end up between our answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    worker = _Worker(settings)
+    for line in sys.stdin:
+        reply = worker.do(json.loads(line))
+        answers.write(json.dumps(reply) + "\n")
+        answers.flush()
+    worker.sandbox.close()
+
+
+class _Worker:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import torch
+
+        from autograder.grade import Grader
+        from autograder.sandbox.host import Sandbox
+
+        torch.set_num_threads(1)
+        self.course = Course(Path(settings["course"]))
+        self.out, self.under = Path(settings["out"]), Path(settings["submissions"])
+        self.exercises = {e.id: e for e in self.course.exercises()}
+        ranks = max((e.limits.ranks for e in self.exercises.values()), default=1)
+        self._start = lambda: Sandbox(ranks)
+        self.sandbox = self._start()
+        self._grader = lambda: Grader(self.sandbox, settings["engine"], settings["seed"])
+        self.grader = self._grader()
+
+    def do(self, task: dict[str, str]) -> dict[str, Any]:
+        """Grade one submission and write its files. {"status", "score", "max_score"} or {"error": sentence}."""
+        from autograder.sandbox.host import SandboxError
+
+        for last in (False, True):
+            try:
+                return self._grade(task["learner"], task["exercise"], Path(task["path"]))
+            except SandboxError as error:
+                # Not the learner's fault: start again in a new sandbox, once.
+                self.sandbox.close()
+                if last:
+                    return {"error": str(error)}
+                try:
+                    self.sandbox = self._start()
+                except SandboxError as again:
+                    return {"error": str(again)}
+                self.grader = self._grader()
+            except (UserError, OSError) as error:
+                return {"error": str(error)}
+        raise AssertionError("unreachable")
+
+    def _grade(self, learner: str, exercise_id: str, path: Path) -> dict[str, Any]:
+        import nbformat
+
+        from autograder.feedback import as_page
+        from autograder.grade import rejected
+        from autograder.store import write_result
+        from autograder.submission import safe_text
+
+        exercise = self.exercises.get(exercise_id)
+        executed = None
+        if exercise is None:
+            known = ", ".join(self.exercises)
+            message = f"There is no exercise {safe_text(exercise_id)!r}; this course has {known}."
+            result = rejected(learner, None, message, self.grader, path, id=exercise_id)
+        else:
+            result, executed = self.grader.grade(learner, exercise, path, under=self.under)
+        text = nbformat.writes(executed) if executed is not None else None
+        write_result(self.out / learner / exercise_id, result, as_page(result, executed), text)
+        return {"status": result.status, "score": result.score, "max_score": result.max_score}
+
+
+if __name__ == "__main__":
+    main()
