@@ -11,7 +11,7 @@ venv: .venv/.ready ## The Python environment: .venv, as pinned in requirements.l
 .venv/.ready: requirements.lock pyproject.toml tools/venv.sh
 	@tools/venv.sh
 
-system: ## What Python cannot bring: bubblewrap, installed if you may install packages
+system: ## What Python cannot bring: bubblewrap and iproute2, installed if you may
 	@tools/system.sh
 
 demo: .venv/.ready ## A sample cohort, graded in the sandbox, with its report; and the book

@@ -206,8 +206,7 @@ def _is_done(task: Task, out: Path, batch: Batch) -> bool:
     path = out / task.learner / task.exercise / "result.json"
     if not path.is_file():
         return False
-    found = read_result(path)
-    result = found[0] if isinstance(found, tuple) else found
+    result = read_result(path)
     return (
         result is not None and result.submission_sha256 == file_sha256(task.path)
         and result.seed == batch.seed and result.engine == batch.engine

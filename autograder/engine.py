@@ -21,5 +21,6 @@ class ForkEngine(Engine):
             if cell.cell_type == "code" and not run.cell(cell, index):
                 nb_man.cell_exception(cell, index)
             nb_man.cell_complete(cell, index)
-        run.notebook = nb_man.nb
+        # Papermill adds cells that announce an error afterwards; the list kept here stays as it was run.
+        run.notebook = NotebookNode(nb_man.nb, cells=list(nb_man.nb.cells))
         return nb_man.nb

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ logging.getLogger("papermill").setLevel(logging.ERROR)  # "unknown parameter", o
 papermill_engines.register("fork", ForkEngine)  # also an entry point, for papermill used by itself
 
 PARAMETERS = {"grading": True}
+GONE = "It ended the process (exit, a crash, or the memory limit)."
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+# "invalid syntax (<name of the cell's file>, line 3)": the name differs between engines and tells nobody anything.
+CELL_FILE = re.compile(r"\([^()]*, line (\d+)\)$")
 KINDS = {
     "stream": ("name", "text"),
     "display_data": ("data", "metadata"),
@@ -74,7 +79,7 @@ def execute(assembled: NotebookNode, room: SandboxRoom, engine: str, limits: Lim
 class _Execution:
     def __init__(self, room: SandboxRoom, limits: Limits) -> None:
         self.room, self.limits = room, limits
-        self.cell_timeout_s = max(2.0, min(20.0, limits.wall_s / 3))
+        self.cell_timeout_s = float(int(max(2.0, min(20.0, limits.wall_s / 3))))
         self.deadline = time.monotonic() + limits.wall_s
         self.outcome: dict[int, tuple[Any, str]] = {}  # cell index → (status, message)
         self.deadly: set[int] = set()  # cells that ended or hung the process: nobody runs them again
@@ -105,9 +110,9 @@ class _Execution:
         try:
             reply = self.room.run_cell(cell.source, self.cell_timeout_s)
         except TimeoutError:
-            return self._deadly(index, "timeout", f"It ran longer than {self.cell_timeout_s:.0f} s and was stopped.")
+            return self._deadly(index, "timeout", self._stopped())
         except RoomGone:
-            return self._deadly(index, "error", "It ended the process (exit, a crash, or the memory limit).")
+            return self._deadly(index, "error", GONE)
         self._ran.append(cell.source)
         cell.outputs = checked_outputs(reply.get("outputs"), self.limits.output_kib * 1024)
         count = reply.get("count")
@@ -128,6 +133,9 @@ class _Execution:
                 break
         return False
 
+    def _stopped(self) -> str:
+        return f"It ran longer than {self.cell_timeout_s:.0f} s and was stopped."
+
     def _note(self, index: int, cell: NotebookNode) -> bool:
         errors = [o for o in cell.outputs if o.output_type == "error"]
         if not errors:
@@ -140,10 +148,10 @@ class _Execution:
 
     def by_kernel(self, assembled: NotebookNode) -> NotebookNode:
         """Stock papermill in the room; again without a cell that ended or hung the kernel, until one is left alive."""
-        from autograder.sandbox.host import RoomGone
+        from autograder.sandbox.host import RoomGone, SandboxError
 
         # With a cell for the parameters of its own, the notebook has the same cells under both engines.
-        notebook = papermill.parameterize.parameterize_notebook(assembled, PARAMETERS, engine_name="fork")
+        notebook = papermill.execute_notebook(assembled, None, parameters=PARAMETERS, prepare_only=True)
         code = [i for i, c in enumerate(notebook.cells) if c.cell_type == "code"]
         while True:
             live = [i for i in code if i not in self.deadly]
@@ -159,13 +167,15 @@ class _Execution:
                 done, ended = 0, "died"
             if not ended:
                 break
-            if done >= len(live) or time.monotonic() > self.deadline:
-                break
-            culprit = live[done]
+            if not done and self.outcome == {}:
+                raise SandboxError(f"the Jupyter kernel did not start: {ended}")
+            # Papermill writes "completed" on the cell it leaves, however it leaves it.
+            culprit = live[max(0, done - 1)]
             self.deadly.add(culprit)
-            stopped = f"It ran longer than {self.cell_timeout_s:.0f} s and was stopped."
-            gone = "It ended the process (exit, a crash, or the memory limit)."
-            self.outcome[culprit] = ("timeout", stopped) if ended == "timeout" else ("error", gone)
+            notebook.cells[culprit].outputs, notebook.cells[culprit].execution_count = [], None
+            self.outcome[culprit] = ("timeout", self._stopped()) if ended == "timeout" else ("error", GONE)
+            if time.monotonic() > self.deadline:
+                break
         self.room.cells = [notebook.cells[i].source for i in code if i not in self.deadly]
         return notebook
 
@@ -187,7 +197,14 @@ class _Execution:
             cell.outputs = checked_outputs(raw.get("outputs"), self.limits.output_kib * 1024)
             count = raw.get("execution_count")
             cell.execution_count = count if type(count) is int else None
-            self._note(index, cell)
+            duration = papermill_says.get("duration")
+            overran = type(duration) is float and duration >= self.cell_timeout_s
+            if overran and cell.outputs and cell.outputs[-1].get("ename") == "KeyboardInterrupt":
+                cell.outputs, cell.execution_count = [], None
+                self.deadly.add(index)
+                self.outcome[index] = ("timeout", self._stopped())
+            else:
+                self._note(index, cell)
             done += 1
         return done
 
@@ -211,7 +228,7 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
             trace = item["traceback"] if type(item["traceback"]) is list else []
             kept.append(
                 nbformat.v4.new_output(
-                    kind, ename=_text(item["ename"]), evalue=_text(item["evalue"]), traceback=[_text(t) for t in trace]
+                    kind, ename=_text(item["ename"]), evalue=CELL_FILE.sub(r"(line \1)", _text(item["evalue"])), traceback=[ANSI.sub("", _text(t)) for t in trace]
                 )
             )
         else:

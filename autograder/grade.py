@@ -144,7 +144,9 @@ def versions() -> dict[str, str]:
 def _status(checks: list[CheckResult], cells: list[CellResult]) -> Status:
     if any(c.status in ("timeout", "not_run") for c in checks):
         return "timed_out"
-    dead = [c for c in cells if "ended the process" in c.message]
+    from autograder.execute import GONE
+
+    dead = [c for c in cells if c.message == GONE]
     if dead and len(dead) == len(cells):
         return "crashed"
     return "graded"

@@ -90,7 +90,6 @@ def _results(out: Path) -> Iterator[Result]:
     from autograder.store import read_result
 
     for path in sorted(out.glob("*/*/result.json")):
-        found: Any = read_result(path)
-        result = found[0] if isinstance(found, tuple) else found
+        result = read_result(path)
         if result is not None:
             yield result

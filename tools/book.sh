@@ -15,4 +15,4 @@ fi
 
 # MPLBACKEND: figures are drawn the same on a desktop and on a server.
 export MPLBACKEND=agg PYTHONWARNINGS=ignore
-exec .venv/bin/python -m jupyter_book build . --path-output "$out" --toc book/_toc.yml --all -W -n --keep-going -q
+exec .venv/bin/jupyter-book build . --path-output "$out" --toc book/_toc.yml --all -W -n --keep-going -q

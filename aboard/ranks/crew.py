@@ -293,7 +293,7 @@ class _Voyage:
         if failed and (not unfinished or now - (failed[0].failed_at or 0) > GRACE_S):
             # Others often fail because the first one left: gloo tells them "connection closed". Name the cause.
             causes = [m for m in failed if not _is_consequence(m.report)] or failed
-            raise self._failure(causes[0], now)
+            raise self._failure(min(causes, key=lambda m: m.rank), now)
         if unfinished and all(m.stuck_since is not None and now - m.stuck_since > STALL_S for m in unfinished):
             raise RanksFailed("deadlock", self._deadlock(unfinished), unfinished[0].rank, self._states())
         if now > self.deadline:

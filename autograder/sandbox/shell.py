@@ -76,7 +76,7 @@ class _Hook(DisplayHook):
     def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
         item = {
             "output_type": "execute_result", "data": dict(format_dict), "metadata": dict(md_dict or {}),
-            "execution_count": self.shell.execution_count,
+            "execution_count": self.exec_result.execution_count if self.exec_result else self.shell.execution_count,
         }  # fmt: skip
         self.shell.outputs.add(item, len(str(format_dict)))
 
@@ -96,7 +96,7 @@ class RoomShell(InteractiveShell):
         )
 
     def ask_exit(self) -> None:
-        raise SystemExit
+        """`exit()` and `quit()`: a notebook has no terminal to leave."""
 
 
 def warm_shell() -> RoomShell:
@@ -106,6 +106,7 @@ def warm_shell() -> RoomShell:
     config.InteractiveShell.colors = "nocolor"
     shell: RoomShell = RoomShell.instance(config=config)
     shell.run_cell("None", store_history=False)
+    shell.execution_count = 1
     return shell
 
 

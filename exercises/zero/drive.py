@@ -28,12 +28,14 @@ def train_layers(answers, numel, layers, settings):
     mistake only; how much memory it is, the kernel says).
     """
     give_back_what_is_freed()
+    ballast = torch.ones(12_000_000)  # more than what was given back, so that the growth is never below zero
     model = [torch.linspace(0.5, 1.5 + layer, numel) for layer in range(layers)]
     optimizers = [answers.ShardedAdamW(params, **settings) for params in model]
     for _ in range(2):
         for params, optimizer in zip(model, optimizers, strict=True):
             optimizer.step(params * (0.5 + dist.get_rank()))
     numbers = [[float(p[0]), float(p[numel // 2]), float(p[-1]), float(p.mean(dtype=torch.float64))] for p in model]
+    del ballast
     return {"numbers": numbers, "kept": whole_tensors(optimizers[0], model[0])}
 
 
@@ -56,11 +58,13 @@ def whole_tensors(optimizer, params):
 
 
 def give_back_what_is_freed():
-    """Have malloc return every block above 64 KiB to the kernel when it is freed, so that memory in use is what counts.
+    """Let the kernel see what is in use: free blocks go back to it now, and later ones above 64 KiB when they are freed.
 
     By itself glibc keeps freed blocks, in a heap for each of gloo's threads. Other C libraries: nothing happens.
     """
     try:
-        ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 65536)
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 65536)
+        libc.malloc_trim(0)
     except (OSError, AttributeError):
         pass

@@ -52,9 +52,9 @@ def clipping(learner, draw):
 
 @check("a rank keeps its share of the optimizer state", about="memory")
 def memory(learner, draw):
-    few, many = 2, 10
-    for world in draw.shuffled([4, 5]):
-        numel = draw.uneven(240_000, 260_000, world)
+    few, many = 4, 20
+    for world in (2, draw.choice([3, 4])):
+        numel = draw.uneven(120_000, 130_000, world)
         size = 4 * numel * (many - few)
         draw.case(f"{expect.ranks(world)}, {few} and {many} layers of {numel:,} parameters")
         runs = [layers_train(learner, draw, world, numel, layers) for layers in (few, many)]
@@ -62,7 +62,7 @@ def memory(learner, draw):
         kept = [more - less for less, more in zip(runs[0].peak_bytes, runs[1].peak_bytes, strict=True)]
         most = max(kept)
         expect.at_most(
-            most - size, (2 / world + 0.35) * size,
+            most - size, (2 / world + 0.4) * size,
             f"what rank {kept.index(most)} keeps beside the parameters of {many - few} layers ({expect.amount(size)})",
             who_keeps_what(runs[1], kept),
         )  # fmt: skip

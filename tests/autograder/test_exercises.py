@@ -1,0 +1,41 @@
+"""The curriculum's own tests, one for each thing every exercise ships: `autograder lint`, variant by variant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autograder.exercise import Course
+from autograder.grade import Grader
+from autograder.lint import FEWEST_RIGHT, FEWEST_WRONG, _attempt, variants
+from autograder.sandbox.host import Sandbox
+
+EXERCISES = Course(Path(__file__).parents[2]).exercises()
+EVERYTHING = [(e, *v) for e in EXERCISES for v in variants(e)]
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(8) as made:
+        yield made
+
+
+@pytest.mark.parametrize("exercise, kind, name, answers, fails", EVERYTHING, ids=[f"{v[0].id}-{v[1]}-{v[2]}" for v in EVERYTHING])
+def test_is_judged_as_declared(sandbox, exercise, kind, name, answers, fails):
+    attempt = _attempt(exercise, Grader(sandbox, "fork", "tests"), kind, name, answers, fails)
+    assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=[e.id for e in EXERCISES])
+def test_ships_enough_wrong_and_right_answers(exercise):
+    assert len(exercise.variants("wrong")) >= FEWEST_WRONG
+    assert len(exercise.variants("right")) >= FEWEST_RIGHT
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=[e.id for e in EXERCISES])
+def test_both_engines_agree_on_the_solution_and_on_a_wrong_answer(sandbox, exercise):
+    wrong = exercise.variants("wrong")[0]
+    for kind, name, answers, fails in (("solution", "solution", exercise.solution(), {}), ("wrong", wrong.name, dict(wrong.answers), dict(wrong.fails))):
+        attempt = _attempt(exercise, Grader(sandbox, "kernel", "tests"), kind, name, answers, fails)
+        assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"

@@ -1,0 +1,180 @@
+"""One submission through the whole path, in the real sandbox, under both engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from autograder.exercise import Course, Exercise
+from autograder.grade import Grader
+from autograder.sandbox.host import Sandbox
+from autograder.submission import Submission
+from autograder.verdict import Result
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(8) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ring() -> Exercise:
+    return Course(ROOT).exercise("ring-all-reduce")
+
+
+def grade(sandbox: Sandbox, exercise: Exercise, engine: str = "fork", seed: str = "s", **changed: str):
+    answers = exercise.solution()
+    for name, extra in changed.items():
+        answers[name] = extra.replace("SOLUTION", answers[name])
+    return Grader(sandbox, engine, seed).grade_answers("ada", exercise, Submission(answers=answers))
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list:
+    return [[dict(o) for o in c.get("outputs", [])] for c in notebook.cells]
+
+
+SAME = {
+    "right": {},
+    "prints": {"ring": "SOLUTION\nprint('hello')\ntorch.ones(2)"},
+    "raises": {"ring": "SOLUTION\n1 / 0"},
+    "syntax": {"ring": "def ring_all_reduce(:"},
+    "sys-exit": {"chunks": "SOLUTION\nimport sys\nsys.exit(0)"},
+    "dies": {"chunks": "SOLUTION\nimport os\nos._exit(0)"},
+    "hangs": {"ring": "while True: pass"},
+    "quits": {"ring": "SOLUTION\nquit()"},
+    "subprocess": {"ring": "SOLUTION\nimport os\n_ = os.system('echo from a shell')"},
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_both_engines_give_the_same_outputs_and_the_same_verdict(sandbox, ring, name):
+    forked, forked_notebook = grade(sandbox, ring, "fork", **SAME[name])
+    stock, stock_notebook = grade(sandbox, ring, "kernel", **SAME[name])
+    assert forked.cells == stock.cells
+    assert forked.checks == stock.checks
+    assert (forked.status, forked.score) == (stock.status, stock.score)
+    assert outputs(forked_notebook) == outputs(stock_notebook)
+
+
+def test_a_right_answer_earns_everything_and_says_how_it_was_graded(sandbox, ring):
+    result, notebook = grade(sandbox, ring)
+    assert (result.status, result.score, result.max_score) == ("graded", 10, 10)
+    assert "bubblewrap" in result.sandbox and result.engine == "fork"
+    assert result.resources.cpu_s > 0 and result.resources.peak_rss_bytes > 0
+    nbformat.validate(notebook)
+    assert Result.model_validate_json(result.model_dump_json(by_alias=True)) == result
+
+
+def test_the_same_seed_gives_the_same_verdict_and_another_seed_other_draws(sandbox, ring):
+    wrong = {"ring": "def ring_all_reduce(t):\n    return t"}
+    one, again, other = (grade(sandbox, ring, seed=s, **wrong)[0] for s in ("one", "one", "other"))
+    assert one.checks == again.checks
+    assert [c.case for c in one.checks] != [c.case for c in other.checks]
+
+
+@pytest.mark.parametrize(
+    ("answer", "check", "diagnosis", "in_message"),
+    [
+        ("def ring_all_reduce(t):\n    raise ValueError('no idea')", "result", "raised", "no idea"),
+        ("def ring_all_reduce(t):\n    return [1]", "result", "wrong-type", "expected a tensor"),
+        ("def ring_all_reduce(t):\n    return torch.zeros(3, 3, 3)", "result", "wrong-shape", "(3, 3, 3)"),
+        ("def ring_all_reduce(t):\n    return torch.zeros_like(t, dtype=torch.float16)", "result", "wrong-dtype", "float16"),
+        ("def ring_all_reduce(t):\n    return t * float('nan')", "result", "not-a-number", "NaN"),
+        ("def ring_all_reduce(t):\n    return torch.zeros(1).expand(2**40)", "result", "unsendable", "bytes"),
+        ("def ring_all_reduce(t):\n    return torch.eye(3).to_sparse()", "result", "unsendable", "dense"),
+        ("def ring_all_reduce(t):\n    return object()", "result", "unsendable", "object"),
+        ("import os\ndef ring_all_reduce(t):\n    os._exit(0)", "result", "died", "ended"),
+        ("def ring_all_reduce(t):\n    dist.barrier() if dist.get_rank() else None\n    return t", "result", "deadlock", "barrier"),
+        ("def ring_all_reduce(t):\n    return bytearray(10**11)", "result", "raised", "MemoryError"),
+        ("def other(t):\n    return t", "result", "missing", "ring_all_reduce"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_is_named(sandbox, ring, answer, check, diagnosis, in_message):
+    result, _ = grade(sandbox, ring, ring=answer)
+    found = next(c for c in result.checks if c.id == check)
+    if diagnosis == "not-a-number":  # whole numbers cannot be NaN: which draw comes first decides
+        assert found.diagnosis in ("not-a-number", "wrong-dtype", "wrong-values")
+        return
+    assert (found.diagnosis, found.status) == (diagnosis, "fail")
+    assert in_message in found.message
+    assert found.says
+    assert result.checks[0].points == 2, "the points of the other answer are kept"
+
+
+def test_a_cell_that_ends_the_process_keeps_what_the_others_earned(sandbox, ring):
+    result, _ = grade(sandbox, ring, ring="import os\nos._exit(0)")
+    assert [c.status for c in result.cells] == ["ok", "error"]
+    assert "ended the process" in result.cells[1].message
+    assert result.score == 2
+
+
+def test_a_flood_of_output_is_cut_and_costs_nothing(sandbox, ring):
+    result, notebook = grade(sandbox, ring, ring="SOLUTION\nprint('x' * 10**8)")
+    assert result.score == 10
+    assert len(nbformat.writes(notebook)) < 2 * 2**20
+
+
+def test_nothing_is_left_when_a_submission_is_over(sandbox, ring):
+    source = "SOLUTION\nimport os, time\nfor _ in range(20):\n    if os.fork() == 0:\n        os.setsid(); time.sleep(3600)"
+    grade(sandbox, ring, chunks=source)
+    assert not sandbox.open_rooms
+    mine = [p for p in Path("/proc").glob("[0-9]*/cmdline") if "autograder.sandbox.server" in _read(p)]
+    assert len(mine) <= 3, "the wall, the server's parent and the server itself"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+ROOM_SEES = """
+import os, socket
+def chunk_bounds(numel, world_size):
+    seen = []
+    for place in ("/home", "/root/.ssh", "/work", os.path.dirname(%r)):
+        try:
+            seen += [os.path.join(place, n) for n in os.listdir(place)]
+        except OSError:
+            pass
+    leaks = [p for p in seen if "exercises" in p or p.endswith((".ipynb", ".toml"))]
+    for path in ("/etc/shadow", "/proc/1/environ"):
+        try:
+            leaks.append(open(path, "rb").read(10) and path)
+        except OSError:
+            pass
+    for where in (("192.0.2.1", 80), ("10.255.255.53", 53)):
+        try:
+            socket.create_connection(where, timeout=0.2); leaks.append(where)
+        except OSError:
+            pass
+    for path in ("/usr/x", "/etc/x", "/proc/sys/kernel/hostname", os.path.dirname(os.__file__) + "/x"):
+        try:
+            open(path, "w"); leaks.append("wrote " + path)
+        except OSError:
+            pass
+    if os.getuid() == 0 or leaks:
+        raise RuntimeError(repr(leaks))
+    return [(numel * i // world_size, numel * (i + 1) // world_size) for i in range(world_size)]
+"""
+
+
+def test_the_room_shows_no_course_no_home_no_network_and_cannot_be_written(sandbox, ring):
+    result, _ = grade(sandbox, ring, chunks=ROOM_SEES % str(ROOT))
+    assert result.checks[0].status == "pass", result.checks[0].message
+
+
+def test_every_rank_counts_on_its_own_wire_and_cannot_talk_its_counters_down(sandbox, ring):
+    forged = (
+        "import aboard.ranks.meter as _m\n_m.Meter.as_data = lambda self: []\n"
+        + next(v for v in ring.variants("wrong") if v.name == "gather_and_broadcast").answers["ring"]
+    )
+    result, _ = grade(sandbox, ring, ring=forged)
+    traffic = next(c for c in result.checks if c.id == "traffic")
+    assert traffic.diagnosis == "root-does-all"
