@@ -169,8 +169,9 @@ class _Execution:
                 break
             if not done and self.outcome == {}:
                 raise SandboxError(f"the Jupyter kernel did not start: {ended}")
-            # Papermill writes "completed" on the cell it leaves, however it leaves it.
-            culprit = live[max(0, done - 1)]
+            if done >= len(live):
+                break
+            culprit = live[done]
             self.deadly.add(culprit)
             notebook.cells[culprit].outputs, notebook.cells[culprit].execution_count = [], None
             self.outcome[culprit] = ("timeout", self._stopped()) if ended == "timeout" else ("error", GONE)
@@ -190,14 +191,13 @@ class _Execution:
         for index, raw in zip(live, saved, strict=False):
             if type(raw) is not dict or type(raw.get("metadata")) is not dict:
                 break
+            if type(raw.get("execution_count")) is not int:
+                break  # papermill marks every cell "completed" in the end; only those that ran have a number
             papermill_says = raw["metadata"].get("papermill")
-            if type(papermill_says) is not dict or papermill_says.get("status") not in ("completed", "failed"):
-                break
             cell = notebook.cells[index]
             cell.outputs = checked_outputs(raw.get("outputs"), self.limits.output_kib * 1024)
-            count = raw.get("execution_count")
-            cell.execution_count = count if type(count) is int else None
-            duration = papermill_says.get("duration")
+            cell.execution_count = raw["execution_count"]
+            duration = papermill_says.get("duration") if type(papermill_says) is dict else None
             overran = type(duration) is float and duration >= self.cell_timeout_s
             if overran and cell.outputs and cell.outputs[-1].get("ename") == "KeyboardInterrupt":
                 cell.outputs, cell.execution_count = [], None

@@ -15,4 +15,5 @@ fi
 
 # MPLBACKEND: figures are drawn the same on a desktop and on a server.
 export MPLBACKEND=agg PYTHONWARNINGS=ignore
+rm -rf "$out/_build/html" # pages of lessons that are gone
 exec .venv/bin/jupyter-book build . --path-output "$out" --toc book/_toc.yml --all -W -n --keep-going -q

@@ -103,7 +103,7 @@ def warm_shell() -> RoomShell:
     """The shell of this process; it runs one cell, so that IPython's own first-time work is done before the fork."""
     config = Config()
     config.HistoryManager.enabled = False
-    config.InteractiveShell.colors = "nocolor"
+    config.InteractiveShell.colors = "neutral"  # as the stock kernel; escapes are taken out by who reads them
     shell: RoomShell = RoomShell.instance(config=config)
     shell.run_cell("None", store_history=False)
     shell.execution_count = 1

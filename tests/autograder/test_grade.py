@@ -35,7 +35,9 @@ def grade(sandbox: Sandbox, exercise: Exercise, engine: str = "fork", seed: str 
 
 
 def outputs(notebook: nbformat.NotebookNode) -> list:
-    return [[dict(o) for o in c.get("outputs", [])] for c in notebook.cells]
+    """All outputs. Of an error its name and text: how many lines around it IPython shows depends on the engine."""
+    keep = ("output_type", "name", "text", "data", "execution_count", "ename", "evalue")
+    return [[{k: v for k, v in o.items() if k in keep} for o in c.get("outputs", [])] for c in notebook.cells]
 
 
 SAME = {
@@ -144,7 +146,7 @@ def chunk_bounds(numel, world_size):
         except OSError:
             pass
     leaks = [p for p in seen if "exercises" in p or p.endswith((".ipynb", ".toml"))]
-    for path in ("/etc/shadow", "/proc/1/environ"):
+    for path in ("/etc/shadow", "/proc/2/mem", "/dev/sda", "/dev/vda"):
         try:
             leaks.append(open(path, "rb").read(10) and path)
         except OSError:
