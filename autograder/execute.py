@@ -191,12 +191,14 @@ class _Execution:
         for index, raw in zip(live, saved, strict=False):
             if type(raw) is not dict or type(raw.get("metadata")) is not dict:
                 break
-            if type(raw.get("execution_count")) is not int:
-                break  # papermill marks every cell "completed" in the end; only those that ran have a number
+            timing = raw["metadata"].get("execution")
+            if type(timing) is not dict or "shell.execute_reply" not in timing:
+                break  # papermill marks every cell "completed" in the end; to those that ran the kernel replied
             papermill_says = raw["metadata"].get("papermill")
             cell = notebook.cells[index]
             cell.outputs = checked_outputs(raw.get("outputs"), self.limits.output_kib * 1024)
-            cell.execution_count = raw["execution_count"]
+            count = raw.get("execution_count")
+            cell.execution_count = count if type(count) is int else None
             duration = papermill_says.get("duration") if type(papermill_says) is dict else None
             overran = type(duration) is float and duration >= self.cell_timeout_s
             if overran and cell.outputs and cell.outputs[-1].get("ename") == "KeyboardInterrupt":

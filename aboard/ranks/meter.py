@@ -123,6 +123,8 @@ class Meter:
             finally:
                 meter.waiting = None
                 record.end = meter.now()
+                # A work keeps its tensors alive; that memory is the program's to free.
+                record.__dict__.pop("_work", None)
 
         Work.wait = metered_wait
 

@@ -20,6 +20,7 @@ MENDS = (
     (re.compile(r'(<button[^>]*class="[^"]*search-button-field[^>]*?)\s+aria-label="Search"'), r"\1"),
     (re.compile(r'<div class="sidebar-primary-item">(\s*<a class="navbar-brand logo".*?</a>\s*)</div>', re.DOTALL),
      r'<nav class="sidebar-primary-item" aria-label="Home">\1</nav>'),
+    (re.compile(r'(<i class="theme-switch[^>]*?)\s+title="[^"]*"'), r"\1"),
     (re.compile(r'<i class="([^"]*\bfa-[^"]*)"(?![^>]*aria-hidden)'), r'<i aria-hidden="true" class="\1"'),
     (re.compile(r"<script>const THEBE_JS_URL.*?</script>\s*", re.DOTALL), ""),
     (re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*', re.DOTALL), ""),

@@ -1,0 +1,28 @@
+"""Sends trainable parameters and buffers, but not the frozen parameters.
+
+fails: start as frozen-not-sent
+fails: training as frozen-not-sent
+"""
+# %% broadcast
+def broadcast_model(model):
+    with torch.no_grad():
+        for tensor in [*(p for p in model.parameters() if p.requires_grad), *model.buffers()]:
+            dist.broadcast(tensor, src=0)
+# %% average
+def average_gradients(model):
+    world = dist.get_world_size()
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= world
+# %% step
+def train_step(model, optimizer, inputs, targets):
+    optimizer.zero_grad()
+    F.cross_entropy(model(inputs), targets).backward()
+    average_gradients(model)
+    optimizer.step()
+    for buffer in model.buffers():
+        dist.broadcast(buffer, src=0)

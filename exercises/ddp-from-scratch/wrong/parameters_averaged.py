@@ -1,0 +1,30 @@
+"""Each rank steps with its own gradient and then the parameters are averaged. For SGD that is the same, for Adam it is not.
+
+fails: training as parameters-averaged
+"""
+# %% broadcast
+def broadcast_model(model):
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            dist.broadcast(tensor, src=0)
+# %% average
+def average_gradients(model):
+    world = dist.get_world_size()
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= world
+# %% step
+def train_step(model, optimizer, inputs, targets):
+    optimizer.zero_grad()
+    F.cross_entropy(model(inputs), targets).backward()
+    optimizer.step()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            dist.all_reduce(parameter.data)
+            parameter.data /= dist.get_world_size()
+    for buffer in model.buffers():
+        dist.broadcast(buffer, src=0)
