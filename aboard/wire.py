@@ -55,13 +55,17 @@ def _pack(value: Any, tensors: list[torch.Tensor], depth: int) -> Any:
     if kind is tuple or kind is torch.Size:
         return {"tuple": [_pack(item, tensors, depth + 1) for item in value]}
     if kind is dict:
-        return {"dict": [[_pack(k, tensors, depth + 1), _pack(v, tensors, depth + 1)] for k, v in value.items()]}
+        return {
+            "dict": [[_pack(k, tensors, depth + 1), _pack(v, tensors, depth + 1)] for k, v in value.items()]
+        }
     if kind is torch.dtype:
         return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, torch.Tensor):
         tensors.append(_plain_tensor(value))
         return {"tensor": len(tensors) - 1}
-    raise WireError(f"a value of type {kind.__name__!r}; return tensors, numbers, strings, lists, tuples or dicts")
+    raise WireError(
+        f"a value of type {kind.__name__!r}; return tensors, numbers, strings, lists, tuples or dicts"
+    )
 
 
 def _plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
@@ -74,7 +78,9 @@ def _plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
         raise WireError("a tensor on the meta device: it has a shape but no values")
     if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
         raise WireError(f"a tensor of dtype {tensor.dtype}")
-    size = tensor.numel() * tensor.element_size()  # asked before .contiguous(): an expanded tensor can be huge
+    size = (
+        tensor.numel() * tensor.element_size()
+    )  # asked before .contiguous(): an expanded tensor can be huge
     if size > DEFAULT_LIMIT:
         raise WireError(f"a tensor of {size:,} bytes; at most {DEFAULT_LIMIT:,} can be returned")
     plain = tensor.detach().to("cpu").as_subclass(torch.Tensor).resolve_conj().resolve_neg()
@@ -106,7 +112,10 @@ def _unpack(node: Any, tensors: dict[str, torch.Tensor], budget: Iterator[int], 
         if tag == "tuple" and type(body) is list:
             return tuple(_unpack(item, tensors, budget, depth + 1) for item in body)
         if tag == "dict" and type(body) is list and all(type(p) is list and len(p) == 2 for p in body):
-            pairs = [(_unpack(k, tensors, budget, depth + 1), _unpack(v, tensors, budget, depth + 1)) for k, v in body]
+            pairs = [
+                (_unpack(k, tensors, budget, depth + 1), _unpack(v, tensors, budget, depth + 1))
+                for k, v in body
+            ]
             if any(type(key) not in (str, int, float, bool, type(None), tuple) for key, _ in pairs):
                 raise WireError("a dict whose keys are not plain values")
             try:

@@ -54,14 +54,18 @@ Progress = Callable[[Task, dict[str, Any]], None]
 def plan(submissions: Path, out: Path, engine: str, seed: str | None, force: bool) -> Batch:
     """Find what is to be graded. UserError when there is nothing to read or nowhere to write."""
     if not submissions.is_dir():
-        raise UserError(f"There is no folder {submissions}; it should hold one folder per learner with notebooks in it.")
+        raise UserError(
+            f"There is no folder {submissions}; it should hold one folder per learner with notebooks in it."
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f".write-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise UserError(f"Results cannot be written to {out}: {error.strerror}. Choose another --out.") from None
+        raise UserError(
+            f"Results cannot be written to {out}: {error.strerror}. Choose another --out."
+        ) from None
     known = _settings(out)
     used = seed or known.get("seed") or secrets.token_hex(16)
     if known.get("seed") not in (None, used):
@@ -95,7 +99,11 @@ def run(course: Course, submissions: Path, out: Path, batch: Batch, jobs: int, o
 
 class _Worker:
     def __init__(self, settings: dict[str, str]) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+        }
         self.errors: IO[bytes] = open(os.path.join(settings["out"], ".worker.log"), "ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "autograder.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -147,7 +155,9 @@ class _Pool:
     def run(self) -> None:
         try:
             while self.queue or any(w.task for w in self.workers):
-                while len(self.workers) < self.jobs and len(self.queue) > sum(1 for w in self.workers if not w.task):
+                while len(self.workers) < self.jobs and len(self.queue) > sum(
+                    1 for w in self.workers if not w.task
+                ):
                     self._hire()
                 for worker in self.workers:
                     if worker.task is None and self.queue:
@@ -196,7 +206,10 @@ class _Pool:
             self.queue.append(task)
         else:
             log = os.path.join(self.settings["out"], ".worker.log")
-            self._finish(task, {"error": f"the worker ended {TRIES} times while grading it; its last words are in {log}"})
+            self._finish(
+                task,
+                {"error": f"the worker ended {TRIES} times while grading it; its last words are in {log}"},
+            )
 
 
 def _is_done(task: Task, out: Path, batch: Batch) -> bool:

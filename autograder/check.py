@@ -23,7 +23,10 @@ WALL_S = 120.0
 
 
 def check_namespace(
-    exercise: Exercise, namespace: Mapping[str, Any], cells: list[CellResult] | None = None, seed: str | None = None
+    exercise: Exercise,
+    namespace: Mapping[str, Any],
+    cells: list[CellResult] | None = None,
+    seed: str | None = None,
 ) -> Result:
     """Judge the functions in `namespace`. Draws are fresh unless `seed` is given."""
     judge = load_judge(exercise)
@@ -60,12 +63,14 @@ def check_notebook(path: Path, course: Course | None = None, seed: str | None = 
             continue
         answer = cell.metadata.get("all_aboard", {}).get("answer")
         result = shell.run_cell(cell.source, store_history=True, silent=False)
-        error = result.error_before_exec or result.error_in_exec
+        raised = result.error_before_exec or result.error_in_exec
         if answer:
-            status: Any = "missing" if answer in submission.missing else "empty" if answer in submission.empty else "ok"
+            status: Any = (
+                "missing" if answer in submission.missing else "empty" if answer in submission.empty else "ok"
+            )
             message = ""
-            if error is not None:
-                status, message = "error", f"{type(error).__name__}: {error}"[:500]
+            if raised is not None:
+                status, message = "error", f"{type(raised).__name__}: {raised}"[:500]
             cells.append(CellResult(id=answer, status=status, message=message))
     result = check_namespace(exercise, shell.user_ns, cells, seed)
     return result.model_copy(update={"notes": list(submission.notes)})
@@ -87,7 +92,9 @@ def check_here(exercise_id: str, course: Path | None = None) -> None:
     if shell is not None and "zmq" in type(shell).__module__:
         from IPython.display import HTML, display
 
-        display({"text/html": HTML(as_html_fragment(result)).data, "text/plain": str(as_text(result))}, raw=True)
+        display(
+            {"text/html": HTML(as_html_fragment(result)).data, "text/plain": str(as_text(result))}, raw=True
+        )
     else:
         from rich.console import Console
 
@@ -117,7 +124,7 @@ def _shell() -> Any:
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
     shell = InteractiveShell.instance(config=config)
-    shell.showtraceback = lambda *args, **kwargs: None  # told with the feedback, in one line
-    shell.showsyntaxerror = lambda *args, **kwargs: None
+    # What a cell raises is told with the feedback, in one line.
+    shell.showtraceback = shell.showsyntaxerror = lambda *args, **kwargs: None  # type: ignore[method-assign, assignment]
     linecache.checkcache()
     return shell

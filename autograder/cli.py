@@ -18,14 +18,17 @@ app = typer.Typer(
 )  # fmt: skip
 
 CourseOption = Annotated[
-    Path | None, typer.Option("--course", help="Folder of the course [default: the one around you, else ours].")
+    Path | None,
+    typer.Option("--course", help="Folder of the course [default: the one around you, else ours]."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command()
 def release(
-    exercises: Annotated[list[str] | None, typer.Argument(help="Ids of exercises; all when none is given.")] = None,
+    exercises: Annotated[
+        list[str] | None, typer.Argument(help="Ids of exercises; all when none is given.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="The learner's workspace.")] = Path("workspace"),
     course: CourseOption = None,
 ) -> None:
@@ -66,9 +69,15 @@ def check(
 def grade(
     submissions: Annotated[Path, typer.Argument(help="Folder with one folder per learner.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Workers at a time [default: one per core].")] = 0,
-    seed: Annotated[str | None, typer.Option("--seed", help="Seed of the draws [default: a secret one].")] = None,
-    engine: Annotated[str, typer.Option("--engine", help="fork (fast) or kernel (stock papermill).")] = "fork",
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Workers at a time [default: one per core].")
+    ] = 0,
+    seed: Annotated[
+        str | None, typer.Option("--seed", help="Seed of the draws [default: a secret one].")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="fork (fast) or kernel (stock papermill).")
+    ] = "fork",
     executor: Annotated[str, typer.Option("--executor", help="Where workers run: local.")] = "local",
     force: Annotated[bool, typer.Option("--force", help="Grade again what is already graded.")] = False,
     course: CourseOption = None,
@@ -81,15 +90,21 @@ def grade(
         raise UserError(f"--engine {engine!r}: choose fork or kernel.")
     if executor != "local":
         raise UserError(f"--executor {executor!r}: only local is available in this version.")
-    grade_cohort(Course.find(course), submissions, out, jobs or os.cpu_count() or 1, seed, engine, force, _console())
+    grade_cohort(
+        Course.find(course), submissions, out, jobs or os.cpu_count() or 1, seed, engine, force, _console()
+    )
 
 
 @app.command()
 def lint(
-    exercises: Annotated[list[str] | None, typer.Argument(help="Ids of exercises; all when none is given.")] = None,
+    exercises: Annotated[
+        list[str] | None, typer.Argument(help="Ids of exercises; all when none is given.")
+    ] = None,
     json: JsonOption = False,
     engine: Annotated[str, typer.Option("--engine", help="fork or kernel.")] = "fork",
-    seed: Annotated[str | None, typer.Option("--seed", help="Seed of the draws [default: a fresh one].")] = None,
+    seed: Annotated[
+        str | None, typer.Option("--seed", help="Seed of the draws [default: a fresh one].")
+    ] = None,
     course: CourseOption = None,
 ) -> None:
     """Test the curriculum itself: solution 100 %, empty 0 %, wrong answers caught and named, right ones accepted."""

@@ -62,7 +62,9 @@ def _sandbox() -> Finding:
     """Start a sandbox, run a cell in it, and look whether it is closed."""
     needed = "grading other people's work (`autograder grade`, `lint`)"
     if platform.system() != "Linux":
-        return Finding("sandbox", False, "needs Linux", needed, "Grade on Linux or in WSL; `check` works here.")
+        return Finding(
+            "sandbox", False, "needs Linux", needed, "Grade on Linux or in WSL; `check` works here."
+        )
     from autograder.exercise import Limits
     from autograder.sandbox.host import LAYERS, RoomGone, Sandbox, SandboxError, SandboxRoom
 

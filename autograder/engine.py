@@ -15,7 +15,9 @@ class ForkEngine(Engine):
     """The papermill engine `fork`: hands each code cell to `run`, which runs it in a room."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, run: Any = None, **_: Any) -> NotebookNode:
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, run: Any = None, **_: Any
+    ) -> NotebookNode:
         for index, cell in enumerate(nb_man.nb.cells):
             nb_man.cell_start(cell, index)
             if cell.cell_type == "code" and not run.cell(cell, index):

@@ -72,7 +72,9 @@ def execute(assembled: NotebookNode, room: SandboxRoom, engine: str, limits: Lim
         if answer:
             status, message = run.outcome.get(index, ("not_run", "This cell did not run."))
             cells.append(CellResult(id=answer, status=status, message=message))
-    sources = [c.source for i, c in enumerate(notebook.cells) if c.cell_type == "code" and i not in run.deadly]
+    sources = [
+        c.source for i, c in enumerate(notebook.cells) if c.cell_type == "code" and i not in run.deadly
+    ]
     return Executed(notebook, cells, sources, time.monotonic() - start)
 
 
@@ -155,8 +157,12 @@ class _Execution:
         code = [i for i, c in enumerate(notebook.cells) if c.cell_type == "code"]
         while True:
             live = [i for i in code if i not in self.deadly]
-            sent = nbformat.v4.new_notebook(cells=[notebook.cells[i] for i in live], metadata=notebook.metadata)
-            sent.cells.append(nbformat.v4.new_code_cell("import autograder.sandbox.agent as _a; _a.serve_in_kernel()"))
+            sent = nbformat.v4.new_notebook(
+                cells=[notebook.cells[i] for i in live], metadata=notebook.metadata
+            )
+            sent.cells.append(
+                nbformat.v4.new_code_cell("import autograder.sandbox.agent as _a; _a.serve_in_kernel()")
+            )
             ended = ""
             try:
                 left = max(5.0, self.deadline - time.monotonic()) + 15.0  # a kernel takes seconds to start
@@ -230,7 +236,10 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
             trace = item["traceback"] if type(item["traceback"]) is list else []
             kept.append(
                 nbformat.v4.new_output(
-                    kind, ename=_text(item["ename"]), evalue=CELL_FILE.sub(r"(line \1)", _text(item["evalue"])), traceback=[ANSI.sub("", _text(t)) for t in trace]
+                    kind,
+                    ename=_text(item["ename"]),
+                    evalue=CELL_FILE.sub(r"(line \1)", _text(item["evalue"])),
+                    traceback=[ANSI.sub("", _text(t)) for t in trace],
                 )
             )
         else:

@@ -51,7 +51,12 @@ number, which stands for that multiple of the right result; or a tuple of such, 
 
 
 def close(
-    got: Any, want: Any, what: str = "the result", likely: Likely | None = None, terms: int = 1, slack: float = 1.0
+    got: Any,
+    want: Any,
+    what: str = "the result",
+    likely: Likely | None = None,
+    terms: int = 1,
+    slack: float = 1.0,
 ) -> None:
     """`got` equals `want` up to rounding. Both may be one value or a list with one value per rank.
 
@@ -72,7 +77,9 @@ def close(
                 raise Finding(diagnosis, f"{where} is off: {_difference(mine, right, tolerance)}")
         if isinstance(mine, torch.Tensor) and mine.is_floating_point() and not torch.isfinite(mine).all():
             bad = int((~torch.isfinite(mine)).sum())
-            raise Finding("not-a-number", f"{where}: {bad:,} of {mine.numel():,} elements are NaN or infinite")
+            raise Finding(
+                "not-a-number", f"{where}: {bad:,} of {mine.numel():,} elements are NaN or infinite"
+            )
         raise Finding("wrong-values", f"{where} is off: {_difference(mine, right, tolerance)}")
 
 
@@ -187,7 +194,11 @@ def _looks_like(got: Any, right: Any, wrong: Any, rank: int, tolerance: float) -
 
 def _difference(got: Any, want: Any, tolerance: float) -> str:
     if not isinstance(want, torch.Tensor):
-        return f"yours is {_short(got)}, off by a factor of {got / want:.4g}" if want else f"yours is {_short(got)}"
+        return (
+            f"yours is {_short(got)}, off by a factor of {got / want:.4g}"
+            if want
+            else f"yours is {_short(got)}"
+        )
     if not want.is_floating_point():
         return f"{int((got != want).sum()):,} of {want.numel():,} elements differ"
     g, w = got.double(), want.double()

@@ -73,7 +73,9 @@ class Grader:
         room = SandboxRoom(self.sandbox, exercise.limits, drive)
         try:
             executed = execute(assemble(exercise, submission), room, self.engine, exercise.limits)
-            left = exercise.limits.wall_s - (time.monotonic() - start if self.engine == "fork" else executed.seconds / 4)
+            left = exercise.limits.wall_s - (
+                time.monotonic() - start if self.engine == "fork" else executed.seconds / 4
+            )
             checks = run_checks(judge, room, self.seed, max(1.0, left), on_check=on_check)
         finally:
             room.close()
@@ -90,19 +92,25 @@ class Grader:
             versions=versions(), submission_sha256=submission.sha256,
         )  # fmt: skip
         if result.status == "timed_out":
-            result.message = f"The time limit of {exercise.limits.wall_s:.0f} s was reached; points earned before count."
+            result.message = (
+                f"The time limit of {exercise.limits.wall_s:.0f} s was reached; points earned before count."
+            )
         elif result.status == "crashed":
             result.message = "The answers ended the process they ran in, so nothing could be checked."
         return result, executed.notebook
 
 
-def rejected(learner: str, exercise: Exercise | None, message: str, grader: Grader | None, path: Path, id: str = "") -> Result:
+def rejected(
+    learner: str, exercise: Exercise | None, message: str, grader: Grader | None, path: Path, id: str = ""
+) -> Result:
     """The result of a submission that cannot be read as one, with the sentence why."""
     checks = []
     if exercise is not None and grader is not None:
         judge, _ = grader.judge_of(exercise)
         checks = [
-            CheckResult(id=c.id, title=c.title, about=c.about, max_points=exercise.points[c.id], status="not_run")
+            CheckResult(
+                id=c.id, title=c.title, about=c.about, max_points=exercise.points[c.id], status="not_run"
+            )
             for c in judge.checks
         ]
     return Result(
@@ -154,7 +162,9 @@ def _status(checks: list[CheckResult], cells: list[CellResult]) -> Status:
 
 def _with_submission(cell: CellResult, submission: Submission) -> CellResult:
     if cell.id in submission.missing:
-        return cell.model_copy(update={"status": "missing", "message": "This answer cell is not in the notebook."})
+        return cell.model_copy(
+            update={"status": "missing", "message": "This answer cell is not in the notebook."}
+        )
     if cell.id in submission.empty:
         return cell.model_copy(update={"status": "empty", "message": "This answer is still to be written."})
     return cell
@@ -164,5 +174,9 @@ def _with_cause(check: CheckResult, cells: list[CellResult]) -> CheckResult:
     """A function that is not defined: say which cell should have defined it, and what happened there."""
     if check.diagnosis != "missing":
         return check
-    broken = [f"answer cell {c.id}: {c.message}" for c in cells if c.status in ("error", "timeout", "missing", "not_run")]
+    broken = [
+        f"answer cell {c.id}: {c.message}"
+        for c in cells
+        if c.status in ("error", "timeout", "missing", "not_run")
+    ]
     return check.model_copy(update={"message": " ".join([check.message, *broken])}) if broken else check

@@ -13,7 +13,14 @@ from autograder.verdict import Result
 
 
 def grade_cohort(
-    course: Course, submissions: Path, out: Path, jobs: int, seed: str | None, engine: str, force: bool, console: Any
+    course: Course,
+    submissions: Path,
+    out: Path,
+    jobs: int,
+    seed: str | None,
+    engine: str,
+    force: bool,
+    console: Any,
 ) -> None:
     """Grade everything under `submissions`. Raises UserError when grading itself cannot be done."""
     from autograder.report import table, write_report
@@ -33,16 +40,22 @@ def grade_cohort(
         console.print(f"Grading {len(batch.todo)} submissions with {jobs} workers{already}.", markup=False)
         _run(course, submissions, out, batch, jobs, console)
     elif batch.done_before:
-        console.print(f"All {batch.done_before} submissions are graded already; --force grades again.", markup=False)
+        console.print(
+            f"All {batch.done_before} submissions are graded already; --force grades again.", markup=False
+        )
     else:
-        raise UserError(f"{submissions} holds no notebooks; they should be at {submissions}/LEARNER/EXERCISE.ipynb.")
+        raise UserError(
+            f"{submissions} holds no notebooks; they should be at {submissions}/LEARNER/EXERCISE.ipynb."
+        )
     ingest(out)
     report = write_report(_results(out), out)
     console.print(table(_results(out)))
     console.print(f"Report: {report}", markup=False)
     if batch.errors:
         lines = "\n  ".join(batch.errors)
-        raise UserError(f"{len(batch.errors)} submissions could not be graded; run the same command again:\n  {lines}")
+        raise UserError(
+            f"{len(batch.errors)} submissions could not be graded; run the same command again:\n  {lines}"
+        )
 
 
 def _require_sandbox() -> None:
@@ -56,7 +69,14 @@ def _require_sandbox() -> None:
 
 
 def _run(course: Course, submissions: Path, out: Path, batch: batches.Batch, jobs: int, console: Any) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"),

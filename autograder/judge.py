@@ -138,12 +138,19 @@ def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckR
 
 
 def _result(
-    judge: Judge, one: Check, status: Any, diagnosis: str | None = None, message: str = "", case: str | None = None
+    judge: Judge,
+    one: Check,
+    status: Any,
+    diagnosis: str | None = None,
+    message: str = "",
+    case: str | None = None,
 ) -> CheckResult:
     points = judge.exercise.points[one.id]
     says = judge.exercise.diagnoses.get(diagnosis or "") or COMMON.get(diagnosis or "")
     if diagnosis and not says:
-        raise UserError(f"{judge.exercise.folder}/exercise.toml: [diagnoses] has no sentence for {diagnosis!r}.")
+        raise UserError(
+            f"{judge.exercise.folder}/exercise.toml: [diagnoses] has no sentence for {diagnosis!r}."
+        )
     if message and not message.endswith((".", "…", "!", "?")):
         message += "."
     return CheckResult(

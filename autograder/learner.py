@@ -90,7 +90,9 @@ def missing(name: str) -> str:
     return f"`{name}` is not defined; its answer cell did not run, or defines another name"
 
 
-def lookup_in(namespace: Mapping[str, Any], drive: Mapping[str, Any]) -> Callable[[str, bool], Callable[..., Any]]:
+def lookup_in(
+    namespace: Mapping[str, Any], drive: Mapping[str, Any]
+) -> Callable[[str, bool], Callable[..., Any]]:
     """How a rank finds the function it is asked to run: in `namespace`, or in drive.py, handed the answers."""
 
     def lookup(name: str, driven: bool) -> Callable[..., Any]:

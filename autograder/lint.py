@@ -76,7 +76,9 @@ def variants(exercise: Exercise) -> Iterator[tuple[str, str, dict[str, str], dic
         yield "wrong", variant.name, dict(variant.answers), dict(variant.fails)
 
 
-def lint(exercise: Exercise, grader: Grader, on_attempt: Callable[[Attempt], None] = lambda attempt: None) -> Report:
+def lint(
+    exercise: Exercise, grader: Grader, on_attempt: Callable[[Attempt], None] = lambda attempt: None
+) -> Report:
     """Grade everything `exercise` ships and compare with what it declares. UserError when it cannot be loaded."""
     report = Report(exercise.id)
     everything = list(variants(exercise))
@@ -94,21 +96,37 @@ def lint(exercise: Exercise, grader: Grader, on_attempt: Callable[[Attempt], Non
 
 
 def _attempt(
-    exercise: Exercise, grader: Grader, kind: str, name: str, answers: dict[str, str], expected: dict[str, str]
+    exercise: Exercise,
+    grader: Grader,
+    kind: str,
+    name: str,
+    answers: dict[str, str],
+    expected: dict[str, str],
 ) -> Attempt:
     start = time.monotonic()
     submission = Submission(answers=answers, notes=[], missing=[], sha256="")
     result, _ = grader.grade_answers("lint", exercise, submission)
     got = {c.id: c.diagnosis or c.status for c in result.checks if c.status != "pass"}
     attempt = Attempt(
-        exercise.id, kind, name, expected, got, result.score, result.max_score, round(time.monotonic() - start, 2)
+        exercise.id,
+        kind,
+        name,
+        expected,
+        got,
+        result.score,
+        result.max_score,
+        round(time.monotonic() - start, 2),
     )
     if kind == "empty":
         if result.score:
             attempt.problem = f"an untouched notebook earns {result.score:g} points"
     elif got != expected:
         attempt.problem = f"expected {_list(expected)}, got {_list(got)}"
-        details = [f"{c.id}: {c.message}" + (f" [{c.case}]" if c.case else "") for c in result.checks if c.status != "pass"]
+        details = [
+            f"{c.id}: {c.message}" + (f" [{c.case}]" if c.case else "")
+            for c in result.checks
+            if c.status != "pass"
+        ]
         attempt.problem += " (" + "; ".join(details) + ")" if details else ""
     elif kind in ("solution", "right") and result.score != result.max_score:
         attempt.problem = f"earns {result.score:g} of {result.max_score:g} points"

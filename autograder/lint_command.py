@@ -60,7 +60,12 @@ def _summary(reports: list[Report], console: Any) -> None:
     from rich.table import Table
 
     table = Table(title="\nWrong answers caught and named, right answers accepted", title_justify="left")
-    for heading, justify in (("exercise", "left"), ("wrong caught", "right"), ("right accepted", "right"), ("s", "right")):
+    for heading, justify in (
+        ("exercise", "left"),
+        ("wrong caught", "right"),
+        ("right accepted", "right"),
+        ("s", "right"),
+    ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for report in reports:
         (caught, wrong), (accepted, right) = report.caught(), report.accepted()

@@ -107,7 +107,7 @@ def _ingest(results: Path, url: str) -> int:
                     seed=result.seed, engine=result.engine, wall_s=result.resources.wall_s,
                     sha256=result.submission_sha256,
                 ))  # fmt: skip
-                rows = [
+                rows: list[dict[str, Any]] = [
                     key | {"check": c.id, "position": i, "status": c.status, "points": c.points,
                            "max_points": c.max_points, "diagnosis": c.diagnosis}
                     for i, c in enumerate(result.checks)

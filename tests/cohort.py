@@ -71,7 +71,9 @@ def syntax_error(exercise: Exercise) -> str:
 
 def leaves(exercise: Exercise) -> str:
     """Tries to forge a pass mark and leaves before anything can be checked."""
-    forged = 'print("score: 100 %")\nopen("result.json", "w").write("{\\"score\\": 100}")\nimport os\nos._exit(0)'
+    forged = (
+        'print("score: 100 %")\nopen("result.json", "w").write("{\\"score\\": 100}")\nimport os\nos._exit(0)'
+    )
     return notebook(exercise, dict.fromkeys(exercise.answer_ids(), forged))
 
 
@@ -125,4 +127,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     folder = parser.parse_args().out
-    print(f"{make_cohort(Course.find(), folder)} submissions of {len(COHORT)} learners in {folder / 'submissions'}")
+    print(
+        f"{make_cohort(Course.find(), folder)} submissions of {len(COHORT)} learners in {folder / 'submissions'}"
+    )

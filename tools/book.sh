@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Build the book into _build/html (or OUT/_build/html), warnings as errors. Needs no internet.
+# Build the book into _build/html, warnings as errors. Needs no internet. BIN: where jupyter-book stands (.venv/bin).
 # Lessons that have not changed are not run again: their outputs are kept in _build/.jupyter_cache.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=${1:-.}
 
-# jupyter-cache looks at a lesson's own cells only, so a change of the toolkit they import has to empty it.
-code=$(find aboard notebooks requirements.lock -type f \( -name '*.py' -o -name '*.lock' \) -print0 | LC_ALL=C sort -z | xargs -0 cat | cksum)
-if [ "$(cat "$out/_build/.code" 2>/dev/null)" != "$code" ]; then
-    rm -rf "$out/_build/.jupyter_cache"
-    mkdir -p "$out/_build"
-    echo "$code" > "$out/_build/.code"
+# jupyter-cache looks at a lesson's own cells only, so a change of what they import has to empty it.
+code=$({ find aboard notebooks -type f -name '*.py' -print0 | LC_ALL=C sort -z | xargs -0 cat; cat requirements.lock; } | cksum)
+if [ "$(cat _build/.code 2>/dev/null)" != "$code" ]; then
+    rm -rf _build/.jupyter_cache
+    mkdir -p _build
+    echo "$code" > _build/.code
 fi
 
+rm -rf _build/html # pages of lessons that are gone
 # MPLBACKEND: figures are drawn the same on a desktop and on a server.
+# The filter takes out a kernel's remark about its own transport, which says nothing about the book.
 export MPLBACKEND=agg PYTHONWARNINGS=ignore
-rm -rf "$out/_build/html" # pages of lessons that are gone
-exec .venv/bin/jupyter-book build . --path-output "$out" --toc book/_toc.yml --all -W -n --keep-going -q
+"${BIN:-.venv/bin}/jupyter-book" build . --toc book/_toc.yml --all -W -n --keep-going -q 2> >(grep -v '^\[IPKernelApp\]' >&2)

@@ -18,7 +18,9 @@ from typing import Any
 from aboard import wire
 from aboard.ranks.meter import Collective
 
-STALL_S = 2.0  # every unfinished rank has been waiting in the same call for this long, without using its processor
+STALL_S = (
+    2.0  # every unfinished rank has been waiting in the same call for this long, without using its processor
+)
 GRACE_S = 0.7  # how long others may take to finish after one rank has failed
 ASK_EVERY_S = 0.25
 
@@ -109,7 +111,9 @@ class RanksFailed(Exception):
     `rank` is the first rank it happened to; `states` has a line for every rank.
     """
 
-    def __init__(self, kind: str, message: str, rank: int | None = None, states: list[str] | None = None) -> None:
+    def __init__(
+        self, kind: str, message: str, rank: int | None = None, states: list[str] | None = None
+    ) -> None:
         super().__init__(message)
         self.kind, self.rank, self.states = kind, rank, states or []
 
@@ -118,7 +122,9 @@ class RanksFailed(Exception):
 class _Member:
     rank: int
     inbox: wire.Inbox
-    state: str = "starting"  # starting → ready → running → returned → delivered, or raised/missing/unsendable/died
+    state: str = (
+        "starting"  # starting → ready → running → returned → delivered, or raised/missing/unsendable/died
+    )
     report: dict[str, Any] = field(default_factory=dict)
     position: dict[str, Any] = field(default_factory=dict)
     stuck_since: float | None = None
@@ -134,7 +140,8 @@ class _Member:
             before.get("waiting") is not None
             and message.get("waiting") is not None
             and before.get("count") == message.get("count")
-            and float(message.get("cpu", 0)) - float(before.get("cpu", 0)) < 0.02 * (now - before["seen"]) + 0.004
+            and float(message.get("cpu", 0)) - float(before.get("cpu", 0))
+            < 0.02 * (now - before["seen"]) + 0.004
         )
         self.stuck_since = (self.stuck_since or now) if same else None
         self.position = message | {"seen": now}
@@ -269,7 +276,12 @@ class _Voyage:
     def _take(self, member: _Member, message: Any) -> None:
         """One message of a rank. What it says must fit what was asked: a rank that answers early is not heard."""
         op = message.get("op") if type(message) is dict else None
-        if op == "store" and member.rank == 0 and member.state == "starting" and type(message.get("port")) is int:
+        if (
+            op == "store"
+            and member.rank == 0
+            and member.state == "starting"
+            and type(message.get("port")) is int
+        ):
             for other in self.members[1:]:
                 self._say(other, {"op": "join", "port": message["port"]})
         elif op == "ready" and member.state == "starting":
@@ -283,7 +295,9 @@ class _Voyage:
                 member.learn_position(message, time.monotonic())
             except (TypeError, ValueError, KeyError):
                 pass
-        elif op in ("raised", "missing", "unsendable") and not (op == "unsendable" and member.state != "returned"):
+        elif op in ("raised", "missing", "unsendable") and not (
+            op == "unsendable" and member.state != "returned"
+        ):
             if not member.over or op == "unsendable":
                 member.state, member.report, member.failed_at = op, message, time.monotonic()
 
@@ -294,7 +308,9 @@ class _Voyage:
             # Others often fail because the first one left: gloo tells them "connection closed". Name the cause.
             causes = [m for m in failed if not _is_consequence(m.report)] or failed
             raise self._failure(min(causes, key=lambda m: m.rank), now)
-        if unfinished and all(m.stuck_since is not None and now - m.stuck_since > STALL_S for m in unfinished):
+        if unfinished and all(
+            m.stuck_since is not None and now - m.stuck_since > STALL_S for m in unfinished
+        ):
             raise RanksFailed("deadlock", self._deadlock(unfinished), unfinished[0].rank, self._states())
         if now > self.deadline:
             states = "; ".join(self._states())
@@ -312,18 +328,28 @@ class _Voyage:
         if member.state == "raised":
             line = str(member.report.get("line") or "")
             text = f"{member.report.get('type')}: {member.report.get('message')}".strip().rstrip(":.")
-            message = f"{name} raised {text}" + ("" if alone else f" on {who}") + (f", at {line}" if line else "")
+            message = (
+                f"{name} raised {text}" + ("" if alone else f" on {who}") + (f", at {line}" if line else "")
+            )
         elif member.state == "missing":
             message = str(member.report.get("message"))
         elif member.state == "unsendable":
-            message = f"{name} returned " + str(member.report.get("message")) + ("" if alone else f" (on {who})")
+            message = (
+                f"{name} returned " + str(member.report.get("message")) + ("" if alone else f" (on {who})")
+            )
         else:
-            message = f"the process of {who} ended while {name} ran" if not alone else f"the process ended in {name}"
+            message = (
+                f"the process of {who} ended while {name} ran"
+                if not alone
+                else f"the process ended in {name}"
+            )
         waiting = [m.describe() for m in self.members if m is not member and not m.over]
         if waiting:
             message += "; meanwhile " + ", ".join(waiting)
         unwritten = member.state == "raised" and member.report.get("type") == "NotImplementedError"
-        return RanksFailed("not-done" if unwritten else member.state, message.rstrip(".") + ".", member.rank, self._states())
+        return RanksFailed(
+            "not-done" if unwritten else member.state, message.rstrip(".") + ".", member.rank, self._states()
+        )
 
     def _deadlock(self, unfinished: list[_Member]) -> str:
         return "nobody can go on: " + "; ".join(self._states()) + "."
@@ -334,7 +360,9 @@ class _Voyage:
 
 def _is_consequence(report: dict[str, Any]) -> bool:
     text = str(report.get("message", "")).lower()
-    return any(words in text for words in ("connection closed", "connection reset", "broken pipe", "socket closed"))
+    return any(
+        words in text for words in ("connection closed", "connection reset", "broken pipe", "socket closed")
+    )
 
 
 def _collectives(report: dict[str, Any]) -> list[Collective]:
@@ -345,8 +373,12 @@ def _collectives(report: dict[str, Any]) -> list[Collective]:
         try:
             found.append(
                 Collective(
-                    str(item["op"]), int(item["bytes"]), item["peer"] if type(item["peer"]) is int else None,
-                    float(item["start"]), None if item["end"] is None else float(item["end"]), str(item["line"]),
+                    str(item["op"]),
+                    int(item["bytes"]),
+                    item["peer"] if type(item["peer"]) is int else None,
+                    float(item["start"]),
+                    None if item["end"] is None else float(item["end"]),
+                    str(item["line"]),
                     int(item["group_size"]),
                 )  # fmt: skip
             )

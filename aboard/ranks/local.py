@@ -21,7 +21,11 @@ MOST_RANKS = 64
 
 
 def run(
-    function: Callable[..., Any], world_size: int, *per_rank: list[Any], timeout_s: float = 60.0, **common: Any
+    function: Callable[..., Any],
+    world_size: int,
+    *per_rank: list[Any],
+    timeout_s: float = 60.0,
+    **common: Any,
 ) -> Run:
     """Run `function` on `world_size` gloo ranks and collect what each returns.
 

@@ -67,7 +67,9 @@ class PeakWatch:
         peaks = []
         for pid, highest, baseline in zip(self.pids, self._highest, self.baselines, strict=True):
             end = read_status(pid)
-            peaks.append(max(highest, end["VmHWM"] - end["RssFile"] - end["RssShmem"], end["RssAnon"]) - baseline)
+            peaks.append(
+                max(highest, end["VmHWM"] - end["RssFile"] - end["RssShmem"], end["RssAnon"]) - baseline
+            )
         return [max(0, peak) for peak in peaks]
 
 

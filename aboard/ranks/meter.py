@@ -18,7 +18,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import ProcessGroup, Work, _create_work_from_future
+from torch._C._distributed_c10d import (  # type: ignore[attr-defined]
+    ProcessGroup,
+    Work,
+    _create_work_from_future,
+)
 
 OPS = {
     "allreduce": "all_reduce",
@@ -44,7 +48,11 @@ OPS = {
     "recv": "recv",
     "recv_anysource": "recv",
 }
-_NOT_THE_LEARNER = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent), str(Path(threading.__file__).parent))
+_NOT_THE_LEARNER = (
+    str(Path(__file__).parents[1]),
+    str(Path(torch.__file__).parent),
+    str(Path(threading.__file__).parent),
+)
 
 
 @dataclass
@@ -126,7 +134,7 @@ class Meter:
                 # A work keeps its tensors alive; that memory is the program's to free.
                 record.__dict__.pop("_work", None)
 
-        Work.wait = metered_wait
+        Work.wait = metered_wait  # type: ignore[method-assign, assignment]
 
     def _metered(self, original: Any, op: str) -> Any:
         meter = self
@@ -134,7 +142,9 @@ class Meter:
             original = _real_reduce_scatter
 
         def call(group: ProcessGroup, *args: Any, **kwargs: Any) -> Any:
-            record = Collective(op, payload(args), None, meter.now(), line=calling_line(), group_size=group.size())
+            record = Collective(
+                op, payload(args), None, meter.now(), line=calling_line(), group_size=group.size()
+            )
             if op in ("send", "recv") and len(args) > 1 and type(args[1]) is int:
                 record.peer = args[1]
             meter.collectives.append(record)
@@ -215,7 +225,9 @@ def _real_reduce_scatter(group: ProcessGroup, outputs: Any, inputs: Any, opts: A
 _unmetered = getattr(ProcessGroup, "all_to_all_single", None) or ProcessGroup.alltoall_base
 
 
-def _unmetered_all_to_all(group: Any, out: Any, into: Any, out_sizes: Any, in_sizes: Any, options: Any) -> Work:
+def _unmetered_all_to_all(
+    group: Any, out: Any, into: Any, out_sizes: Any, in_sizes: Any, options: Any
+) -> Work:
     from torch._C._distributed_c10d import AllToAllOptions
 
     return _unmetered(group, out, into, out_sizes, in_sizes, options or AllToAllOptions())

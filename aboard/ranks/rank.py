@@ -107,7 +107,9 @@ def _await(orders: queue.SimpleQueue[Any], op: str) -> dict[str, Any]:
             return order
 
 
-def _join(call: dict[str, Any], say: Callable[[dict[str, Any]], None], orders: queue.SimpleQueue[Any]) -> None:
+def _join(
+    call: dict[str, Any], say: Callable[[dict[str, Any]], None], orders: queue.SimpleQueue[Any]
+) -> None:
     """Form the gloo group.
 
     The address is a file that all ranks share, or an IP address where rank 0 opens the store on a port the kernel

@@ -79,7 +79,9 @@ class _Agent:
                 wire.send(self.channel, {"op": "loaded"})
             elif op == "papermill":
                 self.learn_drive(order["drive"])
-                _run_stock_papermill(self.channel, order["notebook"], self.drive_source, order["cell_timeout_s"])
+                _run_stock_papermill(
+                    self.channel, order["notebook"], self.drive_source, order["cell_timeout_s"]
+                )
 
     def learn_drive(self, source: str) -> None:
         self.drive_source = source
@@ -90,7 +92,14 @@ class _Agent:
         try:
             return {"op": "cell_done"} | run_cell(source)
         except KeyboardInterrupt:
-            return {"op": "cell_done", "status": "error", "ename": "KeyboardInterrupt", "evalue": "", "outputs": [], "count": 0}
+            return {
+                "op": "cell_done",
+                "status": "error",
+                "ename": "KeyboardInterrupt",
+                "evalue": "",
+                "outputs": [],
+                "count": 0,
+            }
 
     def _fork_rank(self) -> None:
         for child in self.children:  # whatever an earlier call left behind

@@ -36,7 +36,11 @@ class Sandbox:
         line, fds = command(theirs.fileno(), ranks)
         try:
             self._process = subprocess.Popen(
-                line, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                line,
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
             )
         except OSError as error:
             raise SandboxError(f"bubblewrap could not be started: {error}") from error
@@ -51,7 +55,9 @@ class Sandbox:
             self._process.kill()
             errors = (self._process.stderr.read() if self._process.stderr else b"").decode("utf-8", "replace")
             lines = [one for one in errors.strip().splitlines() if one.strip()]
-            raise SandboxError("the sandbox did not start: " + (lines[-1] if lines else "no answer")) from None
+            raise SandboxError(
+                "the sandbox did not start: " + (lines[-1] if lines else "no answer")
+            ) from None
         ours.settimeout(30)
         if not up["network"]:
             self.close()
@@ -165,7 +171,12 @@ class SandboxRoom:
         try:
             wire.send(
                 channel,
-                {"op": "papermill", "notebook": notebook, "drive": self.drive, "cell_timeout_s": cell_timeout_s},
+                {
+                    "op": "papermill",
+                    "notebook": notebook,
+                    "drive": self.drive,
+                    "cell_timeout_s": cell_timeout_s,
+                },
             )
             answer = self._answer(channel, timeout_s)
         except (EOFError, OSError, wire.WireError, TimeoutError):

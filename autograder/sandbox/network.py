@@ -36,7 +36,13 @@ class Switch:
         _ip(lines)
         for rank, fd in enumerate(self.rooms):
             setns(fd, CLONE_NEWNET)
-            _ip([f"addr add {NETWORK}.{rank + 1}/24 dev {INTERFACE}", f"link set {INTERFACE} up", "link set lo up"])
+            _ip(
+                [
+                    f"addr add {NETWORK}.{rank + 1}/24 dev {INTERFACE}",
+                    f"link set {INTERFACE} up",
+                    "link set lo up",
+                ]
+            )
         setns(here, CLONE_NEWNET)
         os.close(here)
 
@@ -53,4 +59,6 @@ class Switch:
 
 
 def _ip(lines: list[str]) -> None:
-    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True, capture_output=True)
+    subprocess.run(
+        ["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True, capture_output=True
+    )

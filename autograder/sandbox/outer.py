@@ -23,7 +23,8 @@ SCRATCH = "/scratch"  # the only writable folder; /tmp is another name for it
 def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
     """The command that starts the server behind the wall, and the file descriptors it must inherit."""
     files = {
-        "/etc/hosts": "127.0.0.1 localhost\n" + "".join(f"{NETWORK}.{r + 1} rank{r}\n" for r in range(MOST_RANKS)),
+        "/etc/hosts": "127.0.0.1 localhost\n"
+        + "".join(f"{NETWORK}.{r + 1} rank{r}\n" for r in range(MOST_RANKS)),
         "/etc/nsswitch.conf": "hosts: files\npasswd: files\ngroup: files\n",
         "/etc/passwd": "root:x:0:0::/tmp:/bin/false\nlearner:x:1000:1000::/tmp:/bin/false\n",
         "/etc/group": "root:x:0:\nlearner:x:1000:\n",
@@ -37,19 +38,19 @@ def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         path = Path("/") / name
         if path.is_symlink():
-            line += ["--symlink", os.readlink(path), str(path)]
+            line += ["--symlink", str(os.readlink(path)), str(path)]
         elif path.is_dir():
             line += ["--ro-bind", str(path), str(path)]
-    for path in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/fonts"):
-        line += ["--ro-bind-try", path, path]
-    for path, text in files.items():
+    for given in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/fonts"):
+        line += ["--ro-bind-try", given, given]
+    for made, text in files.items():
         data = tempfile.TemporaryFile()
         data.write(text.encode())
         data.flush()
         data.seek(0)
         fd = os.dup(data.fileno())
         fds.append(fd)
-        line += ["--ro-bind-data", str(fd), path]
+        line += ["--ro-bind-data", str(fd), made]
     folders = list(dict.fromkeys(_python_folders()))
     # Folders on the way are made by bubblewrap and must let anybody through: as root, the server steps down.
     for parent in dict.fromkeys(str(p) for f in folders for p in reversed(Path(f).parents) if str(p) != "/"):
@@ -82,6 +83,10 @@ def bubblewrap() -> str | None:
 
 def _python_folders() -> list[str]:
     """Every folder Python needs: its own, the virtual environment's, and our two packages (not the course around)."""
-    folders = [sys.base_prefix, sys.prefix, *(str(Path(module.__file__ or "").parent) for module in (aboard, autograder))]
+    folders = [
+        sys.base_prefix,
+        sys.prefix,
+        *(str(Path(module.__file__ or "").parent) for module in (aboard, autograder)),
+    ]
     folders.append(str(Path(sys.executable).resolve().parents[1]))
     return [f for f in folders if not f.startswith("/usr/") and f != "/usr"]

@@ -39,7 +39,9 @@ def open_room(rank: int, network_fd: int | None, channel: socket.socket, limits:
     return int(text)
 
 
-def _build(rank: int, network_fd: int | None, channel: socket.socket, limits: dict[str, Any], report: int) -> NoReturn:
+def _build(
+    rank: int, network_fd: int | None, channel: socket.socket, limits: dict[str, Any], report: int
+) -> NoReturn:
     try:
         if network_fd is not None:
             k.setns(network_fd, k.CLONE_NEWNET)

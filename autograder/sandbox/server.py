@@ -149,7 +149,9 @@ class _Server:
         return {
             "peak_bytes": [sum(next(peaks) for _ in pids) for pids in self.watched],
             "sent_bytes": [after - before for after, before in zip(sent, self.before[0], strict=True)],
-            "received_bytes": [after - before for after, before in zip(received, self.before[1], strict=True)],
+            "received_bytes": [
+                after - before for after, before in zip(received, self.before[1], strict=True)
+            ],
         }
 
 

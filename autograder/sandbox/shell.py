@@ -30,7 +30,10 @@ class Outputs:
         if self._size > MOST_OUTPUT:
             item = {"output_type": "stream", "name": "stderr", "text": "\n[more output was left out]\n"}
         last = self.items[-1] if self.items else {}
-        if item["output_type"] == "stream" and (last.get("output_type"), last.get("name")) == ("stream", item["name"]):
+        if item["output_type"] == "stream" and (last.get("output_type"), last.get("name")) == (
+            "stream",
+            item["name"],
+        ):
             last["text"] += item["text"]
         else:
             self.items.append(item)
@@ -61,7 +64,8 @@ class _Stream(io.TextIOBase):
 class _Publisher(DisplayPublisher):
     def publish(self, data: Any, metadata: Any = None, **_: Any) -> None:  # type: ignore[override]
         self.shell.outputs.add(
-            {"output_type": "display_data", "data": dict(data), "metadata": dict(metadata or {})}, len(str(data))
+            {"output_type": "display_data", "data": dict(data), "metadata": dict(metadata or {})},
+            len(str(data)),
         )
 
     def clear_output(self, wait: bool = False) -> None:
@@ -76,9 +80,9 @@ class _Hook(DisplayHook):
     def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
         item = {
             "output_type": "execute_result", "data": dict(format_dict), "metadata": dict(md_dict or {}),
-            "execution_count": self.exec_result.execution_count if self.exec_result else self.shell.execution_count,
+            "execution_count": self.exec_result.execution_count if self.exec_result else 0,
         }  # fmt: skip
-        self.shell.outputs.add(item, len(str(format_dict)))
+        RoomShell.instance().outputs.add(item, len(str(format_dict)))
 
 
 class RoomShell(InteractiveShell):

@@ -34,7 +34,7 @@ def start(learner, draw):
         sizes, seeds = draw_sizes(draw, world), seeds_for(draw, world)
         run = learner.on_ranks(world).drive("start", seeds, sizes=sizes)
         born = [drive.tensors(drive.Net(sizes, seed)) for seed in seeds]
-        expect.that(all(out["kept"] for out in run.outputs), "parameters-replaced", "model.parameters() has other objects")
+        expect.that(all(out["kept"] for out in run.outputs), "parameters-replaced", "`model.parameters()` has other objects than before")
         for rank, out in enumerate(run.outputs):
             got = out["tensors"]
             expect.that(got.keys() == born[0].keys(), "parameters-replaced", f"rank {rank} has other names than before")
@@ -105,7 +105,7 @@ def gradients_average(learner, draw, world, missing):
         if all(name in m for m in missing):
             got = [torch.zeros_like(mean) if g is None else g for g in got]
         none = [rank for rank, g in enumerate(got) if g is None]
-        expect.that(not none, "unused-parameter", f"{name} has no gradient on ranks {none}")
+        expect.that(not none, "unused-parameter", f"the gradient of {name} is None on ranks {none}")
         likely = {"not-divided": float(world), "divided-by-two": world / 2, "own-gradient": mine}
         if name == TIED:
             likely["tied-twice"] = 1 / world
@@ -125,8 +125,11 @@ def training(learner, draw):
 
 def agree(outputs, case):
     want = case.one_process()
+    for rank, out in enumerate(outputs):
+        others = sorted(out.keys() ^ want.keys())
+        expect.that(not others, "parameters-replaced", f"rank {rank} has more or fewer tensors: {', '.join(others)}")
     parameters = [n for n in want if n not in BUFFERS]
-    for names, what in ((parameters, "the parameters"), (sorted(BUFFERS), "the buffers")):
+    for names, what in ((parameters, "the vector of all parameters"), (sorted(BUFFERS), "the vector of all buffers")):
         got = [vector(out, names) for out in outputs]
         # Each element is the end of a chain of roundings: the ranks' sum, the passes, the optimizer, STEPS times.
         roundings = {"terms": 64 * case.world, "slack": 2.0}
@@ -152,7 +155,7 @@ def vector(tensors, names):
 MISTAKES = {
     "not-divided": ("sum",),
     "divided-by-two": ("half",),
-    "buffers-drift": ("drift",),
+    "buffers-drift": ("drift", "buffers before forward only"),
     "own-gradient": ("own",),
     "tied-twice": ("tied",),
     "not-broadcast": ("keep all",),
@@ -216,13 +219,16 @@ class Case:
         kept = set(drive.tensors(source)) if mistake == "keep all" else KEPT.get(mistake, set())
         first = {n: t.clone() for n, t in drive.tensors(source).items()}
         if mistake == "mean start":
-            first = {n: torch.stack([drive.tensors(m)[n].double() for m in models]).mean(0) for n in first}
+            floats = [n for n in first if first[n].is_floating_point()]
+            first |= {n: torch.stack([drive.tensors(m)[n] for m in models]).mean(0) for n in floats}
         for model in models:
             for name, tensor in drive.tensors(model).items():
                 if name not in kept:
                     tensor.copy_(first[name])
         optimizers = [drive.make_optimizer(m, self.settings) for m in models]
         for step in range(STEPS):
+            if mistake == "buffers before forward only":
+                self.send_buffers(models)
             for rank, model in enumerate(models):
                 if not mistake.startswith("accumulate"):
                     model.zero_grad()
@@ -233,11 +239,14 @@ class Case:
                 optimizer.step()
             if mistake == "average parameters":
                 self.average(models, mistake)
-            if mistake != "drift":
-                for name in BUFFERS:
-                    for model in models[1:]:
-                        drive.tensors(model)[name].copy_(drive.tensors(models[0])[name])
+            if mistake not in ("drift", "buffers before forward only"):
+                self.send_buffers(models)
         return [drive.tensors(m) for m in models]
+
+    def send_buffers(self, models):
+        for model in models[1:]:
+            for mine, first in zip(model.buffers(), models[0].buffers(), strict=True):
+                mine.copy_(first)
 
     def average(self, models, mistake):
         names = dict(models[0].named_parameters())
@@ -308,7 +317,7 @@ def averages(learner, world, sizes, times):
 
 @check("memory does not grow with the number of ranks", about="memory")
 def memory(learner, draw):
-    sizes = (draw.odd(1201, 1301), draw.odd(301, 321), draw.odd(1001, 1051))
+    sizes = (draw.odd(901, 1001), draw.odd(201, 221), draw.odd(801, 851))
     size = 4 * sum(p.numel() for p in drive.Net(sizes, 1).parameters() if p.requires_grad)
     peaks = []
     for world in (3, 6):

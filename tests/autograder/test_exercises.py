@@ -21,7 +21,9 @@ def sandbox():
         yield made
 
 
-@pytest.mark.parametrize("exercise, kind, name, answers, fails", EVERYTHING, ids=[f"{v[0].id}-{v[1]}-{v[2]}" for v in EVERYTHING])
+@pytest.mark.parametrize(
+    "exercise, kind, name, answers, fails", EVERYTHING, ids=[f"{v[0].id}-{v[1]}-{v[2]}" for v in EVERYTHING]
+)
 def test_is_judged_as_declared(sandbox, exercise, kind, name, answers, fails):
     attempt = _attempt(exercise, Grader(sandbox, "fork", "tests"), kind, name, answers, fails)
     assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"
@@ -36,6 +38,9 @@ def test_ships_enough_wrong_and_right_answers(exercise):
 @pytest.mark.parametrize("exercise", EXERCISES, ids=[e.id for e in EXERCISES])
 def test_both_engines_agree_on_the_solution_and_on_a_wrong_answer(sandbox, exercise):
     wrong = exercise.variants("wrong")[0]
-    for kind, name, answers, fails in (("solution", "solution", exercise.solution(), {}), ("wrong", wrong.name, dict(wrong.answers), dict(wrong.fails))):
+    for kind, name, answers, fails in (
+        ("solution", "solution", exercise.solution(), {}),
+        ("wrong", wrong.name, dict(wrong.answers), dict(wrong.fails)),
+    ):
         attempt = _attempt(exercise, Grader(sandbox, "kernel", "tests"), kind, name, answers, fails)
         assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"

@@ -1,6 +1,7 @@
 """Puts new Parameter objects with the right values into the model; the tie between two layers is cut, and so is the optimizer.
 
 fails: start as parameters-replaced
+fails: training as parameters-replaced
 fails: traffic as tied-sent-twice
 """
 # %% broadcast
