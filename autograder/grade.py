@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,7 @@ def file_sha256(path: Path, most: int = 64 * 2**20) -> str:
         return hashlib.sha256(file.read(most)).hexdigest()
 
 
+@cache
 def versions() -> dict[str, str]:
     """What graded: versions that can change a verdict."""
     from importlib.metadata import PackageNotFoundError, version

@@ -42,12 +42,18 @@ def read(path: Path) -> BeautifulSoup:
 def test_page_can_be_read_by_everybody(soup):
     assert soup.html["lang"] == "en" and soup.title.text.strip()
     assert soup.select_one(".skip-link a[href='#main-content']") and soup.select_one("#main-content")
-    levels = [int(heading.name[1]) for heading in soup.select("article h1, article h2, article h3, article h4")]
+    levels = [
+        int(heading.name[1]) for heading in soup.select("article h1, article h2, article h3, article h4")
+    ]
     assert levels[0] == 1 and levels.count(1) == 1, "a page has one main heading, and it comes first"
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False)), "a level of headings is left out"
+    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False)), (
+        "a level of headings is left out"
+    )
     for image in soup.select("img"):
         alt = image.get("alt", "").strip()
-        assert alt and not re.fullmatch(r"\S*\.(png|svg|jpe?g)", alt), f"no text alternative: {str(image)[:200]}"
+        assert alt and not re.fullmatch(r"\S*\.(png|svg|jpe?g)", alt), (
+            f"no text alternative: {str(image)[:200]}"
+        )
     for drawing in soup.select(".cell_output svg"):
         named = drawing.get("aria-label") or drawing.get("aria-labelledby") or drawing.find("title")
         assert named and drawing.get("role") == "img", f"no text alternative: {str(drawing)[:200]}"
@@ -62,7 +68,9 @@ def test_page_loads_nothing_from_elsewhere(soup):
             assert not re.match(r"(https?:)?//", value), f"loads {value}"
     # Addresses in the page's own scripts and styles would be loaded later.
     for element in soup.select("script:not([type='application/ld+json']), style"):
-        assert not re.search(r"https?://(?!www\.w3\.org/)", element.text), f"names an address: {element.text[:200]}"
+        assert not re.search(r"https?://(?!www\.w3\.org/)", element.text), (
+            f"names an address: {element.text[:200]}"
+        )
 
 
 def test_styles_load_nothing_from_elsewhere(html):
@@ -84,7 +92,9 @@ def test_links_lead_somewhere(html):
             assert file.exists(), f"{path}: {target} is not there"
             if fragment and file in pages and element.name == "a":
                 there = pages[file].find(id=fragment) or pages[file].find(attrs={"name": fragment})
-                assert there or fragment == "main-content", f"{path}: nothing called #{fragment} in {file.name}"
+                assert there or fragment == "main-content", (
+                    f"{path}: nothing called #{fragment} in {file.name}"
+                )
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
@@ -105,4 +115,7 @@ def test_no_exercise_is_printed_with_its_solution(html):
 
 def test_licences_are_in_the_footer(soup):
     links = {a["href"] for a in soup.select("footer a[rel='license']")}
-    assert links == {"https://creativecommons.org/licenses/by/4.0/", "https://www.apache.org/licenses/LICENSE-2.0"}
+    assert links == {
+        "https://creativecommons.org/licenses/by/4.0/",
+        "https://www.apache.org/licenses/LICENSE-2.0",
+    }

@@ -1,4 +1,4 @@
-"""What the pages say is so: commands, options, make targets, links, fields and the author's example exist and work."""
+"""What the pages say is so: commands, options, make targets, links, fields, and the author's example."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def code(text: str) -> list[str]:
     """Lines of fenced code blocks, and inline code: where commands are written."""
     blocks = re.findall(r"^(`{3,})[^\n]*\n(.*?)^\1", text, re.MULTILINE | re.DOTALL)
     lines = [line for _, block in blocks for line in block.splitlines()]
-    return lines + re.findall(r"`([^`\n]+)`", re.sub(r"^(`{3,}).*?^\1", "", text, flags=re.MULTILINE | re.DOTALL))
+    return lines + re.findall(
+        r"`([^`\n]+)`", re.sub(r"^(`{3,}).*?^\1", "", text, flags=re.MULTILINE | re.DOTALL)
+    )
 
 
 @pytest.fixture(params=PAGES + LESSONS, ids=name)
@@ -55,7 +57,10 @@ def test_commands_and_options_exist(page):
     for line in code(page.read_text()):
         for said in re.findall(r"\bautograder ((?:[a-z]+)(?: [^|;&#`]*)?)", line):
             command, *words = said.split()
-            if line.strip().startswith(("from ", "import ", "│", "├", "└")) or f"autograder {command}" not in line:
+            if (
+                line.strip().startswith(("from ", "import ", "│", "├", "└"))
+                or f"autograder {command}" not in line
+            ):
                 continue
             assert command in COMMANDS, f"{page}: there is no `autograder {command}` ({line.strip()})"
             known = {option for p in COMMANDS[command].params for option in p.opts} | {"--help"}
@@ -90,7 +95,9 @@ def test_every_make_target_is_explained():
     shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in targets:
         assert f"make {target} " in shown
-        assert f"`make {target}`" in REFERENCE or target == "help", f"book/reference.md does not name `make {target}`"
+        assert f"`make {target}`" in REFERENCE or target == "help", (
+            f"book/reference.md does not name `make {target}`"
+        )
 
 
 @pytest.mark.parametrize("model", [Result, CheckResult])
@@ -114,7 +121,9 @@ def example(tmp_path):
     guide = (ROOT / "book/authors.md").read_text()
 
     def block(language: str, start: str) -> str:
-        found = re.search(rf"^(`{{3,}}){language}\n({re.escape(start)}.*?)^\1\n", guide, re.MULTILINE | re.DOTALL)
+        found = re.search(
+            rf"^(`{{3,}}){language}\n({re.escape(start)}.*?)^\1\n", guide, re.MULTILINE | re.DOTALL
+        )
         assert found, f"book/authors.md shows no {language} block that begins with {start!r}"
         return found[2]
 
@@ -125,7 +134,9 @@ def example(tmp_path):
     (folder / "wrong/root.py").write_text(block("python", '"""Rank 0 sends'))
     given = "```{code-cell} ipython3\nimport torch\nimport torch.distributed as dist\n```\n"
     head = "---\nkernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n# Title\n\n"
-    (folder / "exercise.md").write_text(head + given + "\n" + block("md", "```{code-cell} ipython3\n:answer: tree"))
+    (folder / "exercise.md").write_text(
+        head + given + "\n" + block("md", "```{code-cell} ipython3\n:answer: tree")
+    )
     return load_exercise(folder)
 
 
@@ -152,17 +163,24 @@ def test_the_guides_exercise_works(example):
 
 def test_the_lock_pins_what_is_asked_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")
+    ]
     pins = {}
     for line in lines:
         found = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.!]*)", line)
         assert found, f"requirements.lock: {line!r} is no plain pin"
         pins[re.sub(r"[-_.]+", "-", found[1]).lower()] = found[2]
-    wanted = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(r for extra in project["optional-dependencies"].values() for r in extra),
+    ]
     for requirement in map(Requirement, wanted):
         key = re.sub(r"[-_.]+", "-", requirement.name).lower()
         assert key in pins, f"requirements.lock lacks {requirement.name}; run `make lock`"
-        assert requirement.specifier.contains(pins[key], prereleases=True), f"{requirement} is pinned to {pins[key]}"
+        assert requirement.specifier.contains(pins[key], prereleases=True), (
+            f"{requirement} is pinned to {pins[key]}"
+        )
 
 
 def test_the_book_holds_every_lesson_and_no_solution():
@@ -177,7 +195,9 @@ def test_the_book_holds_every_lesson_and_no_solution():
 
 def test_without_bubblewrap_one_sentence_says_what_works(tmp_path):
     for program in ("bash", "uname", "id"):
-        (tmp_path / program).symlink_to(next(p for d in ("/bin", "/usr/bin") if (p := Path(d, program)).exists()))
+        (tmp_path / program).symlink_to(
+            next(p for d in ("/bin", "/usr/bin") if (p := Path(d, program)).exists())
+        )
     script = ROOT / "tools/system.sh"
     ran = subprocess.run(["/bin/bash", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert ran.returncode == 1 and ran.stdout == ""
@@ -190,7 +210,9 @@ def test_without_a_python_one_sentence_says_so(tmp_path):
     house.mkdir(parents=True)
     (house / "venv.sh").write_bytes((ROOT / "tools/venv.sh").read_bytes())
     (tmp_path / "dirname").symlink_to("/usr/bin/dirname")
-    ran = subprocess.run(["/bin/bash", house / "venv.sh"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    ran = subprocess.run(
+        ["/bin/bash", house / "venv.sh"], env={"PATH": str(tmp_path)}, capture_output=True, text=True
+    )
     assert ran.returncode == 1 and "No Python 3.11" in ran.stderr and len(ran.stderr.splitlines()) == 1
 
 

@@ -1,8 +1,9 @@
 """Sphinx extension: every lesson page says what it teaches, for machines.
 
-Takes the `lesson:` block of a lesson's front matter; gives a JSON-LD script in the page's head that follows the
-Bioschemas profile TrainingMaterial 1.0 (https://bioschemas.org/profiles/TrainingMaterial/1.0-RELEASE), so that training
-catalogues can harvest the book. A lesson without the block, or with a key missing, is a warning (an error in our build).
+Takes the `lesson:` block of a lesson's front matter; gives a JSON-LD script in the page's head that follows
+Bioschemas' profile TrainingMaterial 1.0 (https://bioschemas.org/profiles/TrainingMaterial/1.0-RELEASE), so that
+training catalogues can harvest the book. A lesson without the block, or with a key missing, is a warning, which
+is an error in our build.
 """
 
 from __future__ import annotations
@@ -89,13 +90,17 @@ def add_to_head(app: Sphinx, page: str, template: str, context: dict[str, Any], 
         wrong.insert(0, "the front matter needs `file_format: mystnb`; without it no cell is run")
     for problem in wrong:
         log.warning("%s", problem, location=page)
-    if wrong:
+    if wrong or block is None:
         return
     base = app.config.html_baseurl
     title = app.env.titles[page].astext()
-    data = json.dumps(training_material(title, block, f"{base}{page}.html" if base else ""), ensure_ascii=False)
+    data = json.dumps(
+        training_material(title, block, f"{base}{page}.html" if base else ""), ensure_ascii=False
+    )
     script = data.replace("</", "<\\/")  # so that no text can close the element
-    context["metatags"] = context.get("metatags", "") + f'\n<script type="application/ld+json">{script}</script>\n'
+    context["metatags"] = (
+        context.get("metatags", "") + f'\n<script type="application/ld+json">{script}</script>\n'
+    )
     context["metatags"] += f'<meta name="description" content="{_attribute(block["description"])}" />\n'
 
 

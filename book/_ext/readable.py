@@ -1,8 +1,9 @@
 """Sphinx extension: mends what the theme leaves unreadable, and takes out what would load from elsewhere.
 
-- The search button's name holds the words one sees on it (WCAG 2.5.3), the logo stands in a landmark, icons are silent.
+- The search button's name holds the words one sees on it (WCAG 2.5.3), the logo stands in a landmark, icons
+  are silent.
 - Thebe, which Jupyter Book always brings along, is left out: its script comes from a content network.
-- Every output of a cell that is an image must have a text alternative; one without is a warning (an error in our build).
+- Every image must have a text alternative; one without is a warning, which is an error in our build.
 """
 
 from __future__ import annotations
