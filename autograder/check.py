@@ -78,7 +78,7 @@ def check_notebook(path: Path, course: Course | None = None, seed: str | None = 
 
 def check_here(exercise_id: str, course: Path | None = None) -> None:
     """What `autograder.check("id")` does in a notebook: judge the variables around the call and show the feedback."""
-    from autograder.feedback import as_html_fragment, as_text
+    from autograder.feedback import as_html_fragment, as_plain, as_text
 
     exercise = Course.find(course).exercise(exercise_id)
     try:
@@ -93,7 +93,7 @@ def check_here(exercise_id: str, course: Path | None = None) -> None:
         from IPython.display import HTML, display
 
         display(
-            {"text/html": HTML(as_html_fragment(result)).data, "text/plain": str(as_text(result))}, raw=True
+            {"text/html": HTML(as_html_fragment(result)).data, "text/plain": as_plain(result)}, raw=True
         )
     else:
         from rich.console import Console

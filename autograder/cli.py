@@ -69,9 +69,7 @@ def check(
 def grade(
     submissions: Annotated[Path, typer.Argument(help="Folder with one folder per learner.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Workers at a time [default: one per core].")
-    ] = 0,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Workers at a time [default: one per core].")] = None,
     seed: Annotated[
         str | None, typer.Option("--seed", help="Seed of the draws [default: a secret one].")
     ] = None,

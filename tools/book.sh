@@ -13,7 +13,7 @@ if [ "$(cat _build/.code 2>/dev/null)" != "$code" ]; then
 fi
 
 rm -rf _build/html # pages of lessons that are gone
-# MPLBACKEND: figures are drawn the same on a desktop and on a server.
 # The filter takes out a kernel's remark about its own transport, which says nothing about the book.
-export MPLBACKEND=agg PYTHONWARNINGS=ignore
+unset MPLBACKEND # notebooks draw into the page
+export PYTHONWARNINGS=ignore
 "${BIN:-.venv/bin}/jupyter-book" build . --toc book/_toc.yml --all -W -n --keep-going -q 2> >(grep -v '^\[IPKernelApp\]' >&2)

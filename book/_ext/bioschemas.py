@@ -83,11 +83,8 @@ def add_to_head(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     if not page.startswith("notebooks/"):
         return
     source = Path(app.env.doc2path(page))
-    matter = front_matter(source.read_text(encoding="utf-8"))
-    block = matter.get("lesson")
+    block = front_matter(source.read_text(encoding="utf-8")).get("lesson")
     wrong = problems(block)
-    if matter.get("file_format") != "mystnb":
-        wrong.insert(0, "the front matter needs `file_format: mystnb`; without it no cell is run")
     for problem in wrong:
         log.warning("%s", problem, location=page)
     if wrong or block is None:
@@ -108,6 +105,17 @@ def _attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
+def as_notebook(app: Sphinx, page: str, source: list[str]) -> None:
+    """Tell MyST-NB that a lesson is a notebook, so that authors need not. Lines keep their numbers."""
+    matter = front_matter(source[0])
+    if page.startswith("notebooks/") and matter:
+        block, _, body = source[0][4:].partition("\n---\n")
+        # JSON is YAML on one line.
+        line = json.dumps(matter | {"file_format": "mystnb"}, default=str)
+        source[0] = "---\n" + line + "\n" * block.count("\n") + "\n---\n" + body
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("source-read", as_notebook)
     app.connect("html-page-context", add_to_head)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -48,9 +48,7 @@ def why_not_rank_0(wrong, got, born, rank):
     """The name of a wrong start: from which tensors are not rank 0's, and whose they are."""
     if all(torch.equal(got[n], born[rank][n]) for n in wrong):
         own = set(wrong)
-        if own == set(got):
-            # A rank with its own model: nothing was sent, unless it is the source by mistake.
-            return "not-broadcast" if rank < len(born) - 1 else "wrong-source"
+        # All its own is not that of a wrong source: rank 0 is looked at first, and would have been found.
         if own <= {"norm.strength"}:
             return "hidden-buffer"
         if own <= {"norm.seen"}:
