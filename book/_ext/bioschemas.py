@@ -1,4 +1,4 @@
-"""Sphinx extension: every lesson page says what it teaches, for machines.
+"""Sphinx extension: every lesson page is run as a notebook, and says what it teaches, for machines.
 
 Takes the `lesson:` block of a lesson's front matter; gives a JSON-LD script in the page's head that follows
 Bioschemas' profile TrainingMaterial 1.0 (https://bioschemas.org/profiles/TrainingMaterial/1.0-RELEASE), so that

@@ -34,7 +34,8 @@ def start(learner, draw):
         sizes, seeds = draw_sizes(draw, world), seeds_for(draw, world)
         run = learner.on_ranks(world).drive("start", seeds, sizes=sizes)
         born = [drive.tensors(drive.Net(sizes, seed)) for seed in seeds]
-        expect.that(all(out["kept"] for out in run.outputs), "parameters-replaced", "`model.parameters()` has other objects than before")
+        kept = all(out["kept"] for out in run.outputs)
+        expect.that(kept, "parameters-replaced", "`model.parameters()` has other objects than before")
         for rank, out in enumerate(run.outputs):
             got = out["tensors"]
             expect.that(got.keys() == born[0].keys(), "parameters-replaced", f"rank {rank} has other names than before")
@@ -187,7 +188,8 @@ class Case:
         top = self.sizes[0] - 1
 
         def tokens():
-            return [[draw.tensor(BATCH, dtype=torch.int64, low=0, high=top) for _ in range(STEPS)] for _ in range(world)]
+            one = {"dtype": torch.int64, "low": 0, "high": top}
+            return [[draw.tensor(BATCH, **one) for _ in range(STEPS)] for _ in range(world)]
 
         self.inputs, self.targets = tokens(), tokens()
 
@@ -276,8 +278,9 @@ def traffic(learner, draw):
         payload = ops.get("all_reduce", 0)
         single = sum(ops.get(op, 0) for op in ("reduce", "gather", "scatter"))
         expect.that(
-            single < 0.5 * size, "through-one-rank", f"reduce, gather or scatter of {expect.amount(single)} in one average"
-        )
+            single < 0.5 * size, "through-one-rank",
+            f"reduce, gather or scatter of {expect.amount(single)} in one average",
+        )  # fmt: skip
         name = "too-much-traffic"
         if ops.get("all_gather", 0) > 1.5 * size:
             name = "gradients-gathered"
@@ -293,7 +296,8 @@ def traffic(learner, draw):
                 most, 1.06 * bound + 100_000, f"bytes {direction} by rank {counted.index(most)} in 2 averages", name
             )
             expect.at_least(
-                least, 0.94 * bound, f"bytes {direction} by rank {counted.index(least)} in 2 averages", "too-little-traffic"
+                least, 0.94 * bound, f"bytes {direction} by rank {counted.index(least)} in 2 averages",
+                "too-little-traffic",
             )  # fmt: skip
 
 
@@ -317,10 +321,14 @@ def averages(learner, world, sizes, times):
 def memory(learner, draw):
     sizes = (draw.odd(901, 1001), draw.odd(201, 221), draw.odd(801, 851))
     size = 4 * sum(p.numel() for p in drive.Net(sizes, 1).parameters() if p.requires_grad)
-    peaks = []
-    for world in (3, 6):
-        draw.case(f"{expect.ranks(world)}, float32, one gradient: S = {expect.amount(size)}")
-        peaks.append(max(averages(learner, world, sizes, 1).peak_bytes))
     draw.case(f"3 ranks, then 6; float32, one gradient: S = {expect.amount(size)}")
-    grown = peaks[1] - peaks[0]
-    expect.at_most(grown, 1.2 * size, "memory that 6 ranks need beyond what 3 need, per rank", "too-much-memory")
+    # What a machine under load adds is not there every time, and not on every rank; a copy per rank is.
+    for last_try in (False, True):
+        few, many = (middle(averages(learner, world, sizes, 1).peak_bytes) for world in (3, 6))
+        if many - few <= 1.5 * size or last_try:
+            break
+    expect.at_most(many - few, 1.5 * size, "memory that 6 ranks need beyond what 3 need, per rank", "too-much-memory")
+
+
+def middle(values):
+    return sorted(values)[len(values) // 2]

@@ -42,7 +42,7 @@ def cohort(tmp_path_factory):
         "ben": untouched(ring),
         "cem": malformed(ring),
         "dora": "",
-        "eve; rm -rf ~ <script>alert(1)</script>": solved(ring),
+        "eve; rm -rf ~ <script>alert(1)": solved(ring),
         "fred": json.dumps({"nbformat": 3, "worksheets": []}),
         "gaia": notebook(ring, ring.solution() | {"ring": loop}),
     }
@@ -66,16 +66,17 @@ def test_grades_all_and_exits_0_however_learners_fared(graded):
     done, out = graded
     assert done.returncode == 0, done.stderr
     found = results(out)
-    assert {k: (r.status, r.score) for k, r in found.items() if "zero" not in k} == {
+    assert {k: (r.status, r.score) for k, r in found.items()} == {
         "ada/ring-all-reduce": ("graded", 10),
+        "ada/zero": ("rejected", 0),
+        "ada/no-such-exercise": ("rejected", 0),
         "ben/ring-all-reduce": ("graded", 0),
         "cem/ring-all-reduce": ("rejected", 0),
         "dora/ring-all-reduce": ("rejected", 0),
-        "eve; rm -rf ~ <script>alert(1)<": ("graded", 10),
+        "eve; rm -rf ~ <script>alert(1)/ring-all-reduce": ("graded", 10),
         "fred/ring-all-reduce": ("rejected", 0),
         "gaia/ring-all-reduce": ("timed_out", 2),
-        "ada/no-such-exercise": ("rejected", 0),
-    } or found["gaia/ring-all-reduce"].status == "timed_out"
+    }
     assert found["ada/zero"].status == "rejected" and "link" in found["ada/zero"].message
 
 
