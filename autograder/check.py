@@ -92,9 +92,7 @@ def check_here(exercise_id: str, course: Path | None = None) -> None:
     if shell is not None and "zmq" in type(shell).__module__:
         from IPython.display import HTML, display
 
-        display(
-            {"text/html": HTML(as_html_fragment(result)).data, "text/plain": as_plain(result)}, raw=True
-        )
+        display({"text/html": HTML(as_html_fragment(result)).data, "text/plain": as_plain(result)}, raw=True)
     else:
         from rich.console import Console
 

@@ -69,7 +69,9 @@ def check(
 def grade(
     submissions: Annotated[Path, typer.Argument(help="Folder with one folder per learner.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Workers at a time [default: one per core].")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Workers at a time [default: one per core].")
+    ] = None,
     seed: Annotated[
         str | None, typer.Option("--seed", help="Seed of the draws [default: a secret one].")
     ] = None,

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 MARKS = {"pass": "✓", "fail": "✗", "error": "!", "timeout": "✗", "not_run": "–"}
-WORDS = {"pass": "passed", "fail": "not yet", "error": "the check failed", "timeout": "out of time", "not_run": "not run"}
+WORDS = {
+    "pass": "passed",
+    "fail": "not yet",
+    "error": "the check failed",
+    "timeout": "out of time",
+    "not_run": "not run",
+}
 MOST_TEXT = 20_000  # characters shown of one output
 MOST_PICTURE = 2 * 2**20  # base64 characters of one picture
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -30,7 +36,9 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 def plain(text: str, limit: int = 4000) -> str:
     """`text` without terminal escapes, control characters (but line ends and tabs) and bidi overrides, at most `limit`."""
     kept = "".join(
-        c for c in _ESCAPES.sub("", text[: 4 * limit]) if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
+        c
+        for c in _ESCAPES.sub("", text[: 4 * limit])
+        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
     )
     return kept if len(kept) <= limit else kept[:limit] + "…"
 
@@ -79,7 +87,12 @@ def details(check: CheckResult) -> list[tuple[str, str]]:
     """What stands below a check that is not passed: (label, text), in the order in which it helps."""
     if check.status == "pass":
         return []
-    rows = [("", check.says or ""), ("What came", check.message), ("For this draw", check.case or ""), ("Hint", check.hint or "")]
+    rows = [
+        ("", check.says or ""),
+        ("What came", check.message),
+        ("For this draw", check.case or ""),
+        ("Hint", check.hint or ""),
+    ]
     return [(label, text) for label, text in rows if text]
 
 
@@ -118,7 +131,11 @@ def _environment() -> Any:
 
     folder = Path(__file__).parent / "templates"
     return Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
@@ -129,7 +146,12 @@ def _template(name: str) -> Any:
 def _cell(cell: NotebookNode) -> dict[str, Any]:
     outputs = [part for output in cell.get("outputs", []) for part in _output(output)]
     answer = cell.metadata.get("all_aboard", {}).get("answer")
-    return {"kind": cell.cell_type, "source": plain(cell.source, MOST_TEXT), "outputs": outputs, "answer": answer}
+    return {
+        "kind": cell.cell_type,
+        "source": plain(cell.source, MOST_TEXT),
+        "outputs": outputs,
+        "answer": answer,
+    }
 
 
 def _output(output: NotebookNode) -> list[dict[str, str]]:

@@ -161,6 +161,14 @@ def _result(
 
 
 def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:
-    """Give the first failing check the first hint, the next failing one the next: in order, one at a time."""
+    """Give the first failing check the first hint, the next failing one the next: in order, one at a time.
+
+    A check that only waits for another to be mended gets none.
+    """
     hints = iter(exercise.hints)
-    return [r.model_copy(update={"hint": next(hints, None)}) if r.status == "fail" else r for r in results]
+    return [
+        r.model_copy(update={"hint": next(hints, None)})
+        if r.status == "fail" and r.diagnosis != "result-first"
+        else r
+        for r in results
+    ]

@@ -72,7 +72,9 @@ class Cohort:
         grade = Grade(result.score, result.max_score, result.status, link)
         self.grades.setdefault(result.learner, {})[result.exercise] = grade
         for check in result.checks:
-            mine = self.checks.setdefault(result.exercise, {}).setdefault(check.id, CheckSummary(plain(check.title, 200)))
+            mine = self.checks.setdefault(result.exercise, {}).setdefault(
+                check.id, CheckSummary(plain(check.title, 200))
+            )
             if check.status == "pass":
                 mine.passed += 1
                 continue
@@ -84,7 +86,13 @@ class Cohort:
         if result.status == "rejected":
             self.stuck.append((plain(result.learner, 80), title, plain(result.message, 300)))
         elif first is not None:
-            self.stuck.append((plain(result.learner, 80), title, f"{plain(first.title, 120)}: {plain(first.says or first.message, 300)}"))
+            self.stuck.append(
+                (
+                    plain(result.learner, 80),
+                    title,
+                    f"{plain(first.title, 120)}: {plain(first.says or first.message, 300)}",
+                )
+            )
 
 
 def gather(results: Iterable[Result]) -> Cohort:

@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from aboard.ranks.crew import Run
 
 # Okabe and Ito's palette, told apart by the colour-blind; hatches tell apart what is printed in grey.
-STYLES = [("#0072B2", ""), ("#E69F00", "//"), ("#009E73", "\\\\"), ("#CC79A7", "xx"), ("#56B4E9", ".."), ("#D55E00", "++")]
+STYLES = [
+    ("#0072B2", ""),
+    ("#E69F00", "//"),
+    ("#009E73", "\\\\"),
+    ("#CC79A7", "xx"),
+    ("#56B4E9", ".."),
+    ("#D55E00", "++"),
+]
 
 
 class Timeline:
@@ -71,7 +78,10 @@ def describe(run: Run) -> str:
     counts = []
     for collectives in run.collectives:
         ops = [c.op for c in collectives]
-        counts.append(", ".join(f"{ops.count(op)} {op.replace('_', '-')}" for op in dict.fromkeys(ops)) or "no communication")
+        counts.append(
+            ", ".join(f"{ops.count(op)} {op.replace('_', '-')}" for op in dict.fromkeys(ops))
+            or "no communication"
+        )
     start = f"{run.world_size} rank{'s' * (run.world_size != 1)} in {1e3 * run.seconds:.1f} ms"
     if len(set(counts)) == 1 and counts:
         return f"{start}; each: {counts[0]}."
