@@ -16,4 +16,10 @@ rm -rf _build/html # pages of lessons that are gone
 # The filter takes out a kernel's remark about its own transport, which says nothing about the book.
 unset MPLBACKEND # notebooks draw into the page
 export PYTHONWARNINGS=ignore
-"${BIN:-.venv/bin}/jupyter-book" build . --toc book/_toc.yml --all -W -n --keep-going -q 2> >(grep -v '^\[IPKernelApp\]' >&2)
+status=0
+"${BIN:-.venv/bin}/jupyter-book" build . --toc book/_toc.yml --all -W -n --keep-going -q \
+    >_build/book.log 2> >(grep -v '^\[IPKernelApp\]' >&2) || status=$?
+if [ $status -ne 0 ]; then
+    echo "The book was not built: the warnings and errors above name the page." >&2
+fi
+exit $status

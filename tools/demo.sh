@@ -12,7 +12,7 @@ if [ "$sandbox" = yes ]; then
     .venv/bin/autograder grade build/cohort/submissions --out "$results"
 fi
 
-echo "Building the book …"
+echo "Building the book (lessons that changed are run, about a minute the first time) …"
 tools/book.sh
 
 echo

@@ -12,6 +12,9 @@ from torch import nn
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
+# The first optimizer of a process imports hundreds of modules of torch. Ranks are forked: do it once, before they are.
+torch.optim.SGD([torch.zeros(1)], lr=0.1)
+
 
 class RunningCenter(nn.Module):
     """Subtracts a running mean of what it has seen, as batch normalisation does in its own way."""

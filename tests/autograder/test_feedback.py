@@ -1,0 +1,169 @@
+"""Feedback and report: kind to read, and nothing of a stranger's gets through as anything but text."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import sqlite3
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from rich.console import Console
+
+from autograder.feedback import as_html_fragment, as_page, as_plain, as_text, plain
+from autograder.report import gather, table, write_report
+from autograder.store import ingest, read_result, schema, write_result
+from autograder.verdict import CellResult, CheckResult, Result
+
+NASTY = "<script>alert(1)</script>\x1b[2J\x1b]0;owned\x07\u202egnp.exe[bold]x[/bold]"
+
+
+def result(learner: str = "ada", **changes: object) -> Result:
+    checks = [
+        CheckResult(id="a", title="sums", points=2, max_points=2, status="pass"),
+        CheckResult(
+            id="b", title="is quick", max_points=3, status="fail", diagnosis="slow", says="It is too slow.",
+            message="It took 9 s.", case="3 ranks", hint="Send chunks.",
+        ),
+    ]  # fmt: skip
+    base = Result(learner=learner, exercise="ring", title="Ring", status="graded", score=2, max_score=5, checks=checks)
+    return base.model_copy(update=changes)
+
+
+def hostile() -> Result:
+    check = CheckResult(
+        id="b", title=NASTY, max_points=3, status="fail", diagnosis=NASTY, says=NASTY, message=NASTY, case=NASTY, hint=NASTY
+    )
+    cells = [CellResult(id=NASTY, status="error", message=NASTY)]
+    return result(NASTY, title=NASTY, message=NASTY, checks=[check], cells=cells, notes=[NASTY])
+
+
+class Outline(HTMLParser):
+    """Tags and headings of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def pages(tmp_path: Path, one: Result) -> list[str]:
+    return [as_page(one, None), as_html_fragment(one), write_report([one], tmp_path).read_text()]
+
+
+def test_a_wrong_answer_reads_what_why_for_which_draw_and_what_next(tmp_path):
+    for text in (as_plain(result()), as_page(result(), None), as_html_fragment(result())):
+        for words in ("2 of 5 points", "It is too slow.", "It took 9 s.", "3 ranks", "Send chunks."):
+            assert words in text
+
+
+def test_a_right_answer_is_told_so():
+    right = result(score=5, checks=[CheckResult(id="a", title="sums", points=5, max_points=5, status="pass")])
+    assert "Everything is right" in as_plain(right) and "Everything is right" in as_page(right, None)
+
+
+def test_a_rejected_notebook_says_why():
+    page = as_page(result(status="rejected", score=0, checks=[], message="It is not a notebook."), None)
+    assert "Not graded" in page and "It is not a notebook." in page
+
+
+def test_hostile_strings_stay_text(tmp_path):
+    for page in pages(tmp_path, hostile()):
+        names = [tag for tag, _ in Outline(page).tags]
+        assert "script" not in names
+        assert "\x1b" not in page and "\u202e" not in page
+    text = as_plain(hostile())
+    assert "\x1b" not in text and "\u202e" not in text and "[bold]" in text
+    console = Console(file=io.StringIO(), width=120)
+    console.print(as_text(hostile()), table([hostile()]))
+
+
+def test_pages_load_nothing_and_run_nothing(tmp_path):
+    for page in pages(tmp_path, result()):
+        for tag, attributes in Outline(page).tags:
+            assert tag not in ("script", "iframe", "object", "embed", "link")
+            assert not any(name.startswith("on") for name in attributes)
+            assert not (attributes.get("src") or "").startswith(("http", "//"))
+    assert "default-src 'none'" in as_page(result(), None)
+
+
+def test_pages_can_be_read_by_a_screen_reader(tmp_path):
+    for page in (as_page(result(), None), write_report([result()], tmp_path).read_text()):
+        outline = Outline(page).tags
+        assert ("html", {"lang": "en"}) in outline
+        assert {"main", "header", "title"} <= {tag for tag, _ in outline}
+        levels = [int(tag[1]) for tag, _ in outline if tag in ("h1", "h2", "h3")]
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(a.get("aria-label") for tag, a in outline if tag == "svg")
+        assert all(a.get("scope") for tag, a in outline if tag == "th")
+
+
+def test_only_text_and_real_pictures_of_the_notebook_are_shown():
+    png = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 20).decode()
+    outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": "<b>bold</b>", "text/plain": "as text"}),
+        nbformat.v4.new_output("display_data", {"image/svg+xml": "<svg onload=alert(1)>", "text/plain": "drawn"}),
+        nbformat.v4.new_output("display_data", {"image/png": png, "text/plain": "a plot"}),
+        nbformat.v4.new_output("display_data", {"image/png": 'x" onerror="alert(1)', "text/plain": "forged"}),
+        nbformat.v4.new_output("stream", text="\x1b[31mred\x1b[0m <i>"),
+    ]
+    cell = nbformat.v4.new_code_cell("print('</code><script>')", outputs=outputs)
+    page = as_page(result(), nbformat.v4.new_notebook(cells=[cell]))
+    assert "<b>bold" not in page and "onload" not in page and "onerror" not in page
+    assert page.count("data:image/png") == 1
+    for words in ("as text", "drawn", "forged", "red &lt;i&gt;", "&lt;script&gt;"):
+        assert words in page
+
+
+def test_the_report_names_the_commonest_diagnosis_and_links_safely(tmp_path):
+    other = result("cem")
+    other.checks[1].diagnosis, other.checks[1].says = "wrong", "It is wrong."
+    names = ["ada", "b/en", 'c"d', "dora"]
+    cohort = gather([*(result(n) for n in names), other])
+    assert cohort.checks["ring"]["b"].commonest == ("slow", 4, "It is too slow.")
+    page = write_report([result(n) for n in names], tmp_path).read_text()
+    links = [a["href"] for tag, a in Outline(page).tags if tag == "a" and "feedback" in (a["href"] or "")]
+    assert links == ["ada/ring/feedback.html", "b%2Fen/ring/feedback.html", "c%22d/ring/feedback.html", "dora/ring/feedback.html"]
+
+
+def test_plain_keeps_words_and_drops_what_moves_the_cursor():
+    assert plain("a\x1b[2Jb\rc\td\ne\u202ef") == "abc\td\nef"
+    assert plain("x" * 100, 10) == "x" * 10 + "…"
+
+
+def test_results_come_back_from_disk_and_the_database_is_made_again(tmp_path):
+    folder = tmp_path / "ada" / "ring"
+    write_result(folder, result(), "<p>", None)
+    assert read_result(folder / "result.json") == result()
+    assert ingest(tmp_path) == 1 and ingest(tmp_path) == 1
+    (tmp_path / "results.sqlite").write_bytes(b"this is no database" * 100)
+    assert ingest(tmp_path) == 1
+    with sqlite3.connect(tmp_path / "results.sqlite") as database:
+        assert database.execute("select learner, score from submissions").fetchall() == [("ada", 2.0)]
+        assert database.execute('select "check", diagnosis from checks order by position').fetchall() == [("a", None), ("b", "slow")]
+    assert (tmp_path / "results.sqlite.damaged").exists()
+
+
+def test_half_a_result_counts_as_none(tmp_path):
+    write_result(tmp_path / "ada" / "ring", result(), "<p>", None)
+    path = tmp_path / "ada" / "ring" / "result.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert read_result(path) is None
+
+
+@pytest.mark.parametrize("name", ["..", "\0"])
+def test_results_cannot_be_led_elsewhere(tmp_path, name):
+    with pytest.raises(ValueError):
+        write_result(tmp_path / "a" / name, result(), "", None)
+
+
+def test_the_committed_schema_is_the_one_of_the_code():
+    path = Path(__file__).parents[2] / "autograder" / "result.schema.json"
+    assert json.loads(path.read_text()) == schema(), "write it again with `python -m autograder.store`"
