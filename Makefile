@@ -34,7 +34,7 @@ book: .venv/.ready ## The book: _build/html/index.html
 bench: system .venv/.ready ## How fast grading is, beside stock papermill on the same machine
 	@.venv/bin/python -m tests.bench
 
-lock: ## Regenerate requirements.lock from pyproject.toml (needs Python 3.11)
+lock: ## Regenerate requirements.lock from pyproject.toml
 	@tools/lock.sh
 
 clean: ## Remove what was built; .venv stays

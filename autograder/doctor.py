@@ -19,6 +19,7 @@ class Finding:
     detail: str
     needed_for: str
     get_it: str = ""
+    optional: bool = False
 
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,4 +89,4 @@ def _sandbox() -> Finding:
 
 def _module(name: str, what: str, how: str) -> Finding:
     found = importlib.util.find_spec(name) is not None
-    return Finding(name, found, "installed" if found else "not installed", what, "" if found else how)
+    return Finding(name, found, "installed" if found else "not installed", what, "" if found else how, optional=True)
