@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
-from autograder.feedback import as_page
 
 from autograder.check import check_namespace
 from autograder.exercise import Course, Exercise, load_exercise
+from autograder.feedback import as_page
 from autograder.grade import Grader
 from autograder.release import skeleton
 from autograder.sandbox.host import Sandbox
