@@ -1,0 +1,164 @@
+"""Functions on real gloo ranks: what comes back, what is counted, and what is said when it goes wrong."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from aboard import ranks
+
+WORLDS = (1, 2, 3, 4, 8)
+
+
+def children() -> list[str]:
+    me = os.getpid()
+    return Path(f"/proc/{me}/task/{me}/children").read_text().split()
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_rank_gets_its_own_inputs_and_only_those(world):
+    def mine(secret, common):
+        return dist.get_rank(), dist.get_world_size(), secret, common
+
+    run = ranks.run(mine, world, [f"secret {r}" for r in range(world)], common="for all")
+    assert run.outputs == [(r, world, f"secret {r}", "for all") for r in range(world)]
+    assert not children()
+
+
+def test_collectives_are_counted_under_whatever_name_they_were_imported():
+    from torch.distributed import all_reduce as renamed
+
+    def work(x):
+        renamed(x)
+        if dist.get_rank() == 0:
+            dist.send(x, 1)
+        elif dist.get_rank() == 1:
+            dist.recv(x, 0)
+        return x
+
+    run = ranks.run(work, 3, [torch.ones(10)] * 3)
+    assert [run.ops(r) for r in range(3)] == [["all_reduce", "send"], ["all_reduce", "recv"], ["all_reduce"]]
+    first, second = run.collectives[0]
+    assert (first.bytes, first.group_size, second.peer) == (40, 3, 1)
+    assert "renamed(x)" in first.line and first.end >= first.start
+    assert run.payload_bytes("send") == [40, 0, 0]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_reduce_scatter_gives_each_rank_its_part(world):
+    def scatter(x):
+        part = torch.empty(x.numel() // dist.get_world_size())
+        dist.reduce_scatter_tensor(part, x)
+        return part
+
+    x = torch.arange(8.0 * world)
+    run = ranks.run(scatter, world, [x] * world)
+    assert torch.equal(torch.cat(run.outputs), x * world)
+
+
+def test_reduce_scatter_takes_uneven_parts_and_other_operations():
+    def scatter(x):
+        part = torch.empty(3 if dist.get_rank() == 1 else 2)
+        work = dist.reduce_scatter(part, list(x.split([2, 3, 2])), op=dist.ReduceOp.MAX, async_op=True)
+        work.wait()
+        return part
+
+    run = ranks.run(scatter, 3, [torch.arange(7.0) * (r + 1) for r in range(3)])
+    assert torch.equal(torch.cat(run.outputs), torch.arange(7.0) * 3)
+
+
+def test_memory_is_what_the_rank_added():
+    def allocate(elements):
+        block = torch.ones(elements)
+        return float(block[0])
+
+    run = ranks.run(allocate, 2, [8 * 2**20, 1])
+    assert 32 * 2**20 <= run.peak_bytes[0] < 36 * 2**20
+    assert run.peak_bytes[1] < 2 * 2**20
+
+
+def failure(function, world=3, **more) -> tuple[ranks.RanksFailed, float]:
+    start = time.monotonic()
+    with pytest.raises(ranks.RanksFailed) as caught:
+        ranks.run(function, world, **more)
+    assert not children()
+    return caught.value, time.monotonic() - start
+
+
+def test_a_deadlock_is_told_within_seconds_by_rank_operation_and_line():
+    def all_wait():
+        dist.recv(torch.empty(3), (dist.get_rank() + 1) % 3)
+
+    found, seconds = failure(all_wait)
+    assert found.kind == "deadlock" and seconds < 10
+    assert "rank 0 waits in recv from rank 1" in str(found) and "dist.recv(torch.empty(3)" in str(found)
+
+
+def test_a_rank_that_leaves_out_a_collective_is_told():
+    def skip():
+        if dist.get_rank() != 1:
+            dist.barrier()
+
+    found, seconds = failure(skip)
+    assert found.kind == "deadlock" and seconds < 10
+    assert "rank 1 has returned" in str(found) and "rank 2 waits in barrier" in str(found)
+
+
+def test_the_rank_that_raised_is_named_not_those_that_wait_for_it():
+    def one_raises():
+        if dist.get_rank() == 2:
+            raise ValueError("no such thing")
+        dist.barrier()
+
+    found, seconds = failure(one_raises)
+    assert (found.kind, found.rank) == ("raised", 2) and seconds < 10
+    assert "ValueError: no such thing" in str(found) and "rank 0 waits in barrier" in str(found)
+
+
+def test_a_rank_that_exits_is_told():
+    found, _ = failure(lambda: os._exit(0) if dist.get_rank() == 1 else dist.barrier())
+    assert (found.kind, found.rank) == ("died", 1)
+
+
+def test_work_without_end_meets_the_time_limit():
+    def loop():
+        while True:
+            pass
+
+    found, seconds = failure(loop, 2, timeout_s=2.0)
+    assert found.kind == "timeout" and "still computing" in str(found) and seconds < 10
+
+
+def test_long_computation_on_one_rank_is_no_deadlock():
+    def one_is_slow():
+        if dist.get_rank() == 0:
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                pass
+        dist.barrier()
+        return 1
+
+    assert ranks.run(one_is_slow, 2).outputs == [1, 1]
+
+
+def test_what_cannot_be_returned_is_named():
+    found, _ = failure(lambda: object())
+    assert found.kind == "unsendable" and "object" in str(found)
+
+
+def test_wrong_numbers_of_ranks_or_inputs_are_refused():
+    with pytest.raises(ValueError, match="world_size"):
+        ranks.run(print, 0)
+    with pytest.raises(ValueError, match="2 items for 3 ranks"):
+        ranks.run(print, 3, [1, 2])
+
+
+def test_the_timeline_says_in_words_what_it_shows():
+    run = ranks.run(lambda: dist.barrier(), 2)
+    svg = run.timeline("two ranks")._repr_svg_()
+    assert "<title>two ranks</title>" in svg and "each: 1 barrier" in svg

@@ -1,0 +1,122 @@
+"""Judges: comparisons that diagnose, draws that repeat, checks that become results."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from autograder import expect
+from autograder.draw import Draw
+from autograder.errors import UserError
+from autograder.exercise import Course, load_exercise
+from autograder.expect import Finding
+from autograder.judge import load_judge, run_checks
+from autograder.learner import HereAndNow
+from autograder.scaffold import new
+
+RIGHT = torch.tensor([1.0, -2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("got", "diagnosis"),
+    [
+        (None, "wrong-type"),
+        (1.0, "wrong-type"),
+        (RIGHT[:2], "wrong-shape"),
+        (RIGHT.double(), "wrong-dtype"),
+        (RIGHT * float("nan"), "not-a-number"),
+        (RIGHT * 3, "forgot"),
+        (RIGHT + torch.tensor([0, 0, 9.0]), "last"),
+        (RIGHT + 1, "wrong-values"),
+    ],
+)
+def test_close_names_what_is_wrong(got, diagnosis):
+    likely = {"forgot": 3, "last": torch.tensor([1.0, -2.0, 12.0])}
+    with pytest.raises(Finding) as caught:
+        expect.close([RIGHT.clone(), got], RIGHT, "the mean", likely)
+    assert caught.value.diagnosis == diagnosis
+    assert "rank 1" in caught.value.message
+
+
+def test_no_message_holds_the_expected_value():
+    right = torch.tensor([0.123456789, 0.987654321])
+    with pytest.raises(Finding) as caught:
+        expect.close(right * 1.5 + 1, right)
+    assert "0.1234" not in caught.value.message and "0.9876" not in caught.value.message
+    with pytest.raises(Finding) as caught:
+        expect.equal([1], [31337], "the list")
+    assert "31337" not in caught.value.message
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_rounding_of_the_dtype_passes_and_ten_times_as_much_does_not(dtype):
+    terms = 16
+    right = torch.linspace(-3, 3, 101, dtype=torch.float64)
+    rounding = torch.finfo(dtype).eps
+    expect.close((right * (1 + 2 * rounding)).to(dtype), right.to(dtype), terms=terms)
+    with pytest.raises(Finding):
+        expect.close((right * (1 + 400 * rounding)).to(dtype), right.to(dtype), terms=terms)
+
+
+def test_draws_repeat_for_a_seed_and_differ_between_checks():
+    def take(*path: str) -> tuple:
+        draw = Draw(*path)
+        return draw.integer(0, 10**9), draw.odd(2, 9) % 2, draw.tensor(3).tolist(), draw.uneven(5, 99, 4) % 4 != 0
+
+    assert take("s", "e", "a") == take("s", "e", "a")
+    assert take("s", "e", "a") != take("s", "e", "b") != take("t", "e", "b")
+    assert take("s", "e", "a")[1] == 1 and take("s", "e", "a")[3]
+
+
+@pytest.fixture
+def exercise(tmp_path: Path):
+    (tmp_path / "exercises").mkdir()
+    new("exercise", "mine", Course(tmp_path))
+    return load_exercise(tmp_path / "exercises" / "mine")
+
+
+def judged(exercise, body: str, namespace: dict | None = None, wall_s: float = 30.0):
+    (check,) = exercise.points
+    text = f'from autograder import expect\nfrom autograder.judge import check\n@check("it works")\ndef {check}(learner, draw):\n'
+    (exercise.folder / "judge.py").write_text(text + textwrap.indent(body, "    "))
+    (result,) = run_checks(load_judge(exercise), HereAndNow(namespace or {}, {}), "s", wall_s)
+    return result
+
+
+def test_a_check_that_returns_passes_with_its_points(exercise):
+    result = judged(exercise, "draw.integer(0, 1)")
+    assert (result.status, result.points) == ("pass", result.max_points)
+
+
+def test_a_finding_fails_with_sentence_case_and_hint(exercise):
+    result = judged(exercise, "draw.case('3 ranks')\nexpect.that(False, 'wrong-values', 'it is 7')")
+    assert (result.status, result.points, result.case, result.message) == ("fail", 0, "3 ranks", "It is 7.")
+    assert result.says == expect.COMMON["wrong-values"] and result.hint == exercise.hints[0]
+
+
+def test_a_mistake_of_the_judge_is_not_the_learners(exercise):
+    result = judged(exercise, "1 / 0")
+    assert (result.status, result.points, result.diagnosis) == ("error", 0, None)
+    assert "tell your trainer" in result.message
+
+
+def test_a_function_that_is_not_there_is_named(exercise):
+    assert judged(exercise, "learner.call('f', 1)").diagnosis == "missing"
+
+
+def test_when_time_is_up_what_is_left_is_not_run(exercise):
+    assert judged(exercise, "pass", wall_s=-1.0).status == "not_run"
+
+
+def test_an_unknown_diagnosis_is_the_authors_mistake(exercise):
+    with pytest.raises(UserError, match="no sentence"):
+        judged(exercise, "expect.that(False, 'never-heard-of', 'x')")
+
+
+def test_points_without_a_check_are_the_authors_mistake(exercise):
+    (exercise.folder / "judge.py").write_text("from autograder.judge import check\n@check('x')\ndef other(learner, draw): ...\n")
+    with pytest.raises(UserError, match="make the two agree"):
+        load_judge(exercise)
