@@ -35,9 +35,9 @@ def check_namespace(
     seed = seed or secrets.token_hex(8)
     start = time.monotonic()
     checks = run_checks(judge, HereAndNow(namespace, drive), seed, WALL_S, local=True)
-    from autograder.grade import _with_cause, versions
+    from autograder.grade import versions, with_cause
 
-    checks = [_with_cause(c, cells or []) for c in checks]
+    checks = [with_cause(c, cells or []) for c in checks]
     return Result(
         learner="you", exercise=exercise.id, title=exercise.title, status="graded",
         score=sum(c.points for c in checks), max_score=exercise.max_score, checks=checks, cells=cells or [],

@@ -81,7 +81,7 @@ class Grader:
         finally:
             room.close()
         cells = [_with_submission(cell, submission) for cell in executed.cells]
-        checks = [_with_cause(check, cells) for check in checks]
+        checks = [with_cause(check, cells) for check in checks]
         result = Result(
             learner=learner, exercise=exercise.id, title=exercise.title, status=_status(checks, cells),
             score=sum(c.points for c in checks), max_score=exercise.max_score, checks=checks, cells=cells,
@@ -172,7 +172,7 @@ def _with_submission(cell: CellResult, submission: Submission) -> CellResult:
     return cell
 
 
-def _with_cause(check: CheckResult, cells: list[CellResult]) -> CheckResult:
+def with_cause(check: CheckResult, cells: list[CellResult]) -> CheckResult:
     """A function that is not defined: say which cell should have defined it, and what happened there."""
     if check.diagnosis != "missing":
         return check

@@ -86,16 +86,14 @@ def lint(
         number = sum(1 for v in everything if v[0] == kind)
         if number < fewest:
             report.problems.append(f"{number} {kind} answers; {fewest} are asked for")
-    used = set()
     for kind, name, answers, expected in everything:
-        attempt = _attempt(exercise, grader, kind, name, answers, expected)
-        used |= set(attempt.got.values())
+        attempt = try_variant(exercise, grader, kind, name, answers, expected)
         report.attempts.append(attempt)
         on_attempt(attempt)
     return report
 
 
-def _attempt(
+def try_variant(
     exercise: Exercise,
     grader: Grader,
     kind: str,
@@ -103,6 +101,7 @@ def _attempt(
     answers: dict[str, str],
     expected: dict[str, str],
 ) -> Attempt:
+    """Grade one variant and compare what fails, and how it is named, with what it declares."""
     start = time.monotonic()
     submission = Submission(answers=answers, notes=[], missing=[], sha256="")
     result, _ = grader.grade_answers("lint", exercise, submission)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -103,6 +104,9 @@ def test_the_same_command_again_does_nothing_and_a_new_file_only_itself(graded, 
 
 
 def test_a_killed_grader_goes_on_where_it_was(cohort, tmp_path):
+    quick = tmp_path / "submissions"  # all but the one that loops until its time is up
+    shutil.copytree(cohort, quick, symlinks=True, ignore=shutil.ignore_patterns("gaia"))
+    cohort, tmp_path = quick, tmp_path / "results"
     line = [
         sys.executable,
         "-m",
@@ -122,9 +126,9 @@ def test_a_killed_grader_goes_on_where_it_was(cohort, tmp_path):
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert 0 < len(results(tmp_path)) < 9
+    assert 0 < len(results(tmp_path)) < 8
     assert run("grade", cohort, "--out", tmp_path).returncode == 0
-    assert len(results(tmp_path)) == 9
+    assert len(results(tmp_path)) == 8
     assert {r.seed for r in results(tmp_path).values()} == {"s"}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from autograder.exercise import Course
 from autograder.grade import Grader
-from autograder.lint import FEWEST_RIGHT, FEWEST_WRONG, _attempt, variants
+from autograder.lint import FEWEST_RIGHT, FEWEST_WRONG, try_variant, variants
 from autograder.sandbox.host import Sandbox
 
 EXERCISES = Course(Path(__file__).parents[2]).exercises()
@@ -25,7 +25,7 @@ def sandbox():
     "exercise, kind, name, answers, fails", EVERYTHING, ids=[f"{v[0].id}-{v[1]}-{v[2]}" for v in EVERYTHING]
 )
 def test_is_judged_as_declared(sandbox, exercise, kind, name, answers, fails):
-    attempt = _attempt(exercise, Grader(sandbox, "fork", "tests"), kind, name, answers, fails)
+    attempt = try_variant(exercise, Grader(sandbox, "fork", "tests"), kind, name, answers, fails)
     assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"
 
 
@@ -42,5 +42,5 @@ def test_both_engines_agree_on_the_solution_and_on_a_wrong_answer(sandbox, exerc
         ("solution", "solution", exercise.solution(), {}),
         ("wrong", wrong.name, dict(wrong.answers), dict(wrong.fails)),
     ):
-        attempt = _attempt(exercise, Grader(sandbox, "kernel", "tests"), kind, name, answers, fails)
+        attempt = try_variant(exercise, Grader(sandbox, "kernel", "tests"), kind, name, answers, fails)
         assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"
