@@ -71,6 +71,8 @@ def _warm_up() -> None:
 
     warm_shell()
     torch.nn.functional.relu(torch.ones(2, 2) @ torch.ones(2, 2))
+    # The first optimizer of a process imports hundreds of modules; here once, not in every rank.
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     assert dist.is_available()
     gc.collect()
     gc.freeze()  # pages of long-lived objects stay shared with every room

@@ -16,4 +16,5 @@ def ring_all_reduce(tensor):
         sending.wait()
         result += arriving
         travelling = arriving
+        dist.barrier()
     return result
