@@ -18,9 +18,7 @@ from typing import Any
 from aboard import wire
 from aboard.ranks.meter import Collective
 
-STALL_S = (
-    2.0  # every unfinished rank has been waiting in the same call for this long, without using its processor
-)
+STALL_S = 2.0  # nothing has moved for this long, and every unfinished rank waits in a call: a deadlock
 GRACE_S = 0.7  # how long others may take to finish after one rank has failed
 ASK_EVERY_S = 0.25
 
@@ -127,14 +125,14 @@ class _Member:
     )
     report: dict[str, Any] = field(default_factory=dict)
     position: dict[str, Any] = field(default_factory=dict)
-    stuck_since: float | None = None
     failed_at: float | None = None
 
     @property
     def over(self) -> bool:
         return self.state in ("returned", "delivered", "raised", "missing", "unsendable", "died")
 
-    def learn_position(self, message: dict[str, Any], now: float) -> None:
+    def learn_position(self, message: dict[str, Any], now: float) -> bool:
+        """Take note of where it says it is; whether it has moved or computed since it last said so."""
         before = self.position
         same = (
             before.get("waiting") is not None
@@ -143,8 +141,8 @@ class _Member:
             and float(message.get("cpu", 0)) - float(before.get("cpu", 0))
             < 0.02 * (now - before["seen"]) + 0.004
         )
-        self.stuck_since = (self.stuck_since or now) if same else None
         self.position = message | {"seen": now}
+        return not same
 
     def describe(self) -> str:
         """`rank 2 waits in recv from rank 1 (line 7 of ring: dist.recv(buffer, left))`"""
@@ -189,6 +187,7 @@ class _Voyage:
     def __init__(self, socks: list[socket.socket], call: Call, limit: int) -> None:
         self.call, self.socks = call, socks
         self.deadline = time.monotonic() + call.timeout_s
+        self.moved_at = time.monotonic()  # when any rank was last seen to get on
         self.members = [_Member(r, wire.Inbox(s, limit)) for r, s in enumerate(socks)]
         self.selector = selectors.DefaultSelector()
         for member, sock in zip(self.members, socks, strict=True):
@@ -203,7 +202,7 @@ class _Voyage:
             on_ready()
             start = time.monotonic()
             for member in self.members:
-                member.state = "running"
+                member.state, self.moved_at = "running", time.monotonic()
                 self._say(member, {"op": "go"})
             self._until("returned")
             seconds = time.monotonic() - start
@@ -285,14 +284,15 @@ class _Voyage:
             for other in self.members[1:]:
                 self._say(other, {"op": "join", "port": message["port"]})
         elif op == "ready" and member.state == "starting":
-            member.state = "ready"
+            member.state, self.moved_at = "ready", time.monotonic()
         elif op == "done" and member.state == "running":
-            member.state = "returned"
+            member.state, self.moved_at = "returned", time.monotonic()
         elif op == "outcome" and member.state == "returned":
             member.state, member.report = "delivered", message
         elif op == "at" and member.state in ("ready", "running"):
             try:
-                member.learn_position(message, time.monotonic())
+                if member.learn_position(message, time.monotonic()):
+                    self.moved_at = time.monotonic()
             except (TypeError, ValueError, KeyError):
                 pass
         elif op in ("raised", "missing", "unsendable") and not (
@@ -308,9 +308,9 @@ class _Voyage:
             # Others often fail because the first one left: gloo tells them "connection closed". Name the cause.
             causes = [m for m in failed if not _is_consequence(m.report)] or failed
             raise self._failure(min(causes, key=lambda m: m.rank), now)
-        if unfinished and all(
-            m.stuck_since is not None and now - m.stuck_since > STALL_S for m in unfinished
-        ):
+        # Each has said so itself, long after the last sign of life of any: silence of a rank that gets no processor
+        # time is no proof, nor is what it said before another one let it go on.
+        if unfinished and all(m.position.get("seen", 0) - self.moved_at > STALL_S for m in unfinished):
             raise RanksFailed("deadlock", self._deadlock(unfinished), unfinished[0].rank, self._states())
         if now > self.deadline:
             states = "; ".join(self._states())

@@ -121,5 +121,6 @@ def memory(learner, draw):
         # The input, the result, a temporary or two, and what gloo keeps of what is on its way.
         expect.at_most(peaks[-1], 7 * size, "memory added by one rank", "too-much-memory")
     draw.case(f"3 ranks, then 6; float32, {numel:,} elements: S = {expect.amount(size)}")
+    # Keeping what arrives adds a tensor for each of the three more ranks; when messages happen to overlap, at most one.
     grown = peaks[1] - peaks[0]
-    expect.at_most(grown, 0.9 * size, "memory that 6 ranks need beyond what 3 need, per rank", "too-much-memory")
+    expect.at_most(grown, 1.5 * size, "memory that 6 ranks need beyond what 3 need, per rank", "too-much-memory")

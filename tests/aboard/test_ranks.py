@@ -78,7 +78,8 @@ def test_memory_is_what_the_rank_added():
         return float(block[0])
 
     run = ranks.run(allocate, 2, [8 * 2**20, 1])
-    assert 32 * 2**20 <= run.peak_bytes[0] < 36 * 2**20
+    # The kernel keeps its counters per processor and adds them up now and then: a few dozen pages may be missing.
+    assert 31 * 2**20 <= run.peak_bytes[0] < 36 * 2**20
     assert run.peak_bytes[1] < 2 * 2**20
 
 
