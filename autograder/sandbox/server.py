@@ -72,7 +72,10 @@ def _warm_up() -> None:
     warm_shell()
     torch.nn.functional.relu(torch.ones(2, 2) @ torch.ones(2, 2))
     # The first optimizer of a process imports hundreds of modules; here once, not in every rank.
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    for kind in (torch.optim.SGD, torch.optim.AdamW):
+        weight = torch.zeros(1, requires_grad=True)
+        weight.grad = torch.zeros(1)
+        kind([weight], lr=0.1).step()
     assert dist.is_available()
     gc.collect()
     gc.freeze()  # pages of long-lived objects stay shared with every room

@@ -105,7 +105,9 @@ def traffic(learner, draw):
             name = "root-does-all" if least < 0.6 * most else "whole-tensor-travels"
             busiest = counted.index(most)
             expect.at_most(most, 1.06 * bound + 100_000, f"bytes {direction} by rank {busiest}", name)
-            expect.at_least(least, 0.97 * bound, f"bytes {direction} by rank {counted.index(least)}", "too-little-traffic")
+            expect.at_least(
+                least, 0.97 * bound, f"bytes {direction} by rank {counted.index(least)}", "too-little-traffic"
+            )
 
 
 @check("memory does not grow with the number of ranks", about="memory")
@@ -123,4 +125,6 @@ def memory(learner, draw):
     draw.case(f"3 ranks, then 6; float32, {numel:,} elements: S = {expect.amount(size)}")
     # Keeping what arrives adds a tensor for each of the three more ranks; when messages happen to overlap, at most one.
     grown = peaks[1] - peaks[0]
-    expect.at_most(grown, 1.5 * size, "memory that 6 ranks need beyond what 3 need, per rank", "too-much-memory")
+    expect.at_most(
+        grown, 1.5 * size, "memory that 6 ranks need beyond what 3 need, per rank", "too-much-memory"
+    )

@@ -13,7 +13,11 @@ STEPS = 4
 
 @check("every parameter has one owner, and no shard is longer than needed")
 def shards(learner, draw):
-    cases = [(draw.odd(50, 5000), draw.choice([2, 4, 8])), (draw.integer(1, 3), 8), (840, draw.choice([3, 4, 8]))]
+    cases = [
+        (draw.odd(50, 5000), draw.choice([2, 4, 8])),
+        (draw.integer(1, 3), 8),
+        (840, draw.choice([3, 4, 8])),
+    ]
     for numel, world in [*cases, (draw.uneven(50, 500, 7), 7)]:
         draw.case(f"shard_bounds({numel}, {world})")
         bounds = learner.call("shard_bounds", numel, world)
@@ -53,19 +57,19 @@ def clipping(learner, draw):
 @check("a rank keeps its share of the optimizer state", about="memory")
 def memory(learner, draw):
     few, many = 4, 20
-    for world in (2, draw.choice([3, 4])):
-        numel = draw.uneven(120_000, 130_000, world)
-        size = 4 * numel * (many - few)
-        draw.case(f"{expect.ranks(world)}, {few} and {many} layers of {numel:,} parameters")
-        runs = [layers_train(learner, draw, world, numel, layers) for layers in (few, many)]
-        # What comes and goes within a step is the same for both models; their difference is what stays.
-        kept = [more - less for less, more in zip(runs[0].peak_bytes, runs[1].peak_bytes, strict=True)]
-        most = max(kept)
-        expect.at_most(
-            most - size, (2 / world + 0.4) * size,
-            f"what rank {kept.index(most)} keeps beside the parameters of {many - few} layers ({expect.amount(size)})",
-            who_keeps_what(runs[1], kept),
-        )  # fmt: skip
+    world = draw.choice([2, 3, 4])
+    numel = draw.uneven(120_000, 130_000, world)
+    size = 4 * numel * (many - few)
+    draw.case(f"{expect.ranks(world)}, {few} and {many} layers of {numel:,} parameters")
+    runs = [layers_train(learner, draw, world, numel, layers) for layers in (few, many)]
+    # What comes and goes within a step is the same for both models; their difference is what stays.
+    kept = [more - less for less, more in zip(runs[0].peak_bytes, runs[1].peak_bytes, strict=True)]
+    most = max(kept)
+    expect.at_most(
+        most - size, (2 / world + 0.4) * size,
+        f"what rank {kept.index(most)} keeps beside the parameters of {many - few} layers ({expect.amount(size)})",
+        who_keeps_what(runs[1], kept),
+    )  # fmt: skip
 
 
 def who_keeps_what(run, kept):
@@ -82,26 +86,30 @@ def who_keeps_what(run, kept):
 @check("one step moves 2(N−1)/N of the parameters per rank", about="communication")
 def traffic(learner, draw):
     layers = 2
-    for world in draw.shuffled([3, 4]):
-        numel = draw.uneven(350_000, 400_000, world)
-        size = 4 * numel
-        draw.case(f"{expect.ranks(world)}, 2 steps, {layers} layers of {numel:,} parameters")
-        run = layers_train(learner, draw, world, numel, layers)
-        whole = {c.op for rank in run.collectives for c in rank if c.bytes >= 0.8 * size}
-        gathered = max((c.bytes for rank in run.collectives for c in rank if c.op == "all_gather"), default=0)
-        expect.that("all_reduce" not in whole, "all-reduced", f"an all_reduce of {expect.amount(size)}, one whole layer")
-        expect.that(
-            not whole & {"broadcast", "reduce", "gather", "scatter"}, "one-rank-updates",
-            f"{' and '.join(sorted(whole))} of {expect.amount(size)}, one whole layer",
-        )  # fmt: skip
-        name = "gradients-gathered" if gathered > 1.5 * size else "too-much-traffic"
-        bound = 2 * (world - 1) / world * size * layers * 2
-        sent, received = run.sent(), run.received()
-        for direction, counted in (("sent", sent), ("received", received)):
-            most, least = max(counted), min(counted)
-            # A reduce-scatter made of smaller messages may take a little more; a third collective takes half as much again.
-            expect.at_most(most, 1.25 * bound + 100_000, f"bytes {direction} by rank {counted.index(most)}", name)
-            expect.at_least(least, 0.75 * bound, f"bytes {direction} by rank {counted.index(least)}", "too-little-traffic")
+    world = draw.choice([3, 4])
+    numel = draw.uneven(350_000, 400_000, world)
+    size = 4 * numel
+    draw.case(f"{expect.ranks(world)}, 2 steps, {layers} layers of {numel:,} parameters")
+    run = layers_train(learner, draw, world, numel, layers)
+    whole = {c.op for rank in run.collectives for c in rank if c.bytes >= 0.8 * size}
+    gathered = max((c.bytes for rank in run.collectives for c in rank if c.op == "all_gather"), default=0)
+    expect.that(
+        "all_reduce" not in whole, "all-reduced", f"an all_reduce of {expect.amount(size)}, one whole layer"
+    )
+    expect.that(
+        not whole & {"broadcast", "reduce", "gather", "scatter"}, "one-rank-updates",
+        f"{' and '.join(sorted(whole))} of {expect.amount(size)}, one whole layer",
+    )  # fmt: skip
+    name = "gradients-gathered" if gathered > 1.5 * size else "too-much-traffic"
+    bound = 2 * (world - 1) / world * size * layers * 2
+    sent, received = run.sent(), run.received()
+    for direction, counted in (("sent", sent), ("received", received)):
+        most, least = max(counted), min(counted)
+        # A reduce-scatter made of smaller messages may take a little more; a third collective takes half as much again.
+        expect.at_most(most, 1.25 * bound + 100_000, f"bytes {direction} by rank {counted.index(most)}", name)
+        expect.at_least(
+            least, 0.75 * bound, f"bytes {direction} by rank {counted.index(least)}", "too-little-traffic"
+        )
 
 
 def layers_train(learner, draw, world, numel, layers):
@@ -227,21 +235,30 @@ class Case:
         found = {
             "tail-lost": self.wrong(layout="floor"),
             "bias-correction": tuple(
-                self.wrong(m) for m in ("no correction", "count from 2", "count stays", "second only", "first only")
+                self.wrong(m)
+                for m in ("no correction", "count from 2", "count stays", "second only", "first only")
             ),
             "coupled-decay": self.wrong("coupled"),
             "no-decay": self.wrong("no decay"),
             "decay-order": self.wrong("decay last"),
             "eps-misplaced": (self.wrong("eps inside"), self.wrong("eps early")),
             "summed": self.wrong("sum"),
-            "own-gradient": tuple(self.wrong("own gradient", layout=layout) for layout in ("padded", "balanced")),
-            "not-gathered": tuple(self.wrong("no gather", layout=layout) for layout in ("padded", "balanced")),
+            "own-gradient": tuple(
+                self.wrong("own gradient", layout=layout) for layout in ("padded", "balanced")
+            ),
+            "not-gathered": tuple(
+                self.wrong("no gather", layout=layout) for layout in ("padded", "balanced")
+            ),
             "not-in-place": self.start,
         }
         if "max_norm" in self.settings:
             found |= {
-                "local-norm": tuple(self.wrong("shard norm", layout=layout) for layout in ("padded", "balanced")),
-                "norms-added": tuple(self.wrong("norms added", layout=layout) for layout in ("padded", "balanced")),
+                "local-norm": tuple(
+                    self.wrong("shard norm", layout=layout) for layout in ("padded", "balanced")
+                ),
+                "norms-added": tuple(
+                    self.wrong("norms added", layout=layout) for layout in ("padded", "balanced")
+                ),
                 "clipped-too-early": (self.wrong("clip each rank's"), self.wrong("norm of the sum")),
                 "clipped-up": self.wrong("unlimited"),
                 "not-clipped": self.wrong("no clip"),
