@@ -129,7 +129,10 @@ def doctor(json: JsonOption = False) -> None:
     else:
         console = _console()
         for finding in findings:
-            console.print(f"{'✓' if finding.ok else '–' if finding.optional else '✗'} {finding.name}: {finding.detail}", markup=False)
+            console.print(
+                f"{'✓' if finding.ok else '–' if finding.optional else '✗'} {finding.name}: {finding.detail}",
+                markup=False,
+            )
             if not finding.ok:
                 console.print(f"    needed for {finding.needed_for}. {finding.get_it}", markup=False)
     if not all(f.ok or f.optional for f in findings):

@@ -89,4 +89,6 @@ def _sandbox() -> Finding:
 
 def _module(name: str, what: str, how: str) -> Finding:
     found = importlib.util.find_spec(name) is not None
-    return Finding(name, found, "installed" if found else "not installed", what, "" if found else how, optional=True)
+    return Finding(
+        name, found, "installed" if found else "not installed", what, "" if found else how, optional=True
+    )

@@ -34,6 +34,10 @@ COMMON = {
     "too-little-traffic": "Fewer bytes crossed the network than the result needs.",
     "too-much-memory": "More memory was used than this algorithm needs.",
     "out-of-memory": "The memory limit was reached.",
+    "memory-held-before": "Much memory was already taken when the measured call began, so what the call itself needs cannot "
+    "be told. Make tensors inside the function, and import nothing large.",
+    "meters-disagree": "What your program says it sent is not what crossed the network. Let ranks talk through "
+    "torch.distributed only.",
 }
 
 
@@ -211,7 +215,11 @@ def _difference(got: Any, want: Any, tolerance: float) -> str:
     norm = float(w.norm())
     if norm > 0 and torch.isfinite(g).all():
         factor = float((g * w).sum()) / norm**2
-        if abs(factor) > 1e-9 and abs(factor - 1) > 1e-3 and float((g - factor * w).norm()) <= 0.01 * abs(factor) * norm:
+        if (
+            abs(factor) > 1e-9
+            and abs(factor - 1) > 1e-3
+            and float((g - factor * w).norm()) <= 0.01 * abs(factor) * norm
+        ):
             text += f"; all are {factor:.4g} times what they should be"
     return text
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from aboard.ranks.crew import Call, RanksFailed, Run
 from aboard.ranks.local import run_call
-from autograder.expect import Finding
+from autograder.expect import Finding, amount
 
 
 class Room(Protocol):
@@ -19,6 +19,52 @@ class Room(Protocol):
 
     def run(self, call: Call) -> Run:
         """Run `call`; raise RanksFailed when it does not come back whole."""
+
+
+HELD_BEFORE = 16 * 2**20  # bytes a rank may hold when a call begins: modules an answer imports, small tables
+
+
+class MeasuredRun(Run):
+    """A run whose meters are believed only when they agree.
+
+    Bytes and memory are the kernel's. What the ranks said of themselves is compared with it when a judge reads either:
+    traffic that no collective accounts for, collectives whose bytes never travelled, and memory taken before the call
+    so that it would not show as growth, each end in a Finding.
+    """
+
+    def sent(self) -> list[int]:
+        self._meters_agree()
+        return super().sent()
+
+    def received(self) -> list[int]:
+        self._meters_agree()
+        return super().received()
+
+    def ops(self, rank: int = 0) -> list[str]:
+        self._meters_agree()
+        return super().ops(rank)
+
+    @property
+    def peak_bytes(self) -> list[int] | None:
+        for rank, held in enumerate(self.counters.held_before_bytes or []):
+            if held > HELD_BEFORE:
+                raise Finding("memory-held-before", f"{amount(held)} on rank {rank} when the call began")
+        return super().peak_bytes
+
+    def _meters_agree(self) -> None:
+        counted = self.counters.sent_bytes
+        if counted is None:
+            return
+        calls = [c for rank in self.collectives for c in rank]
+        told = sum((c.wire_bytes("send") + c.wire_bytes("recv")) / 2 for c in calls)
+        # Headers and acknowledgements, the ranks' meeting, and a few hundred bytes for every message of a collective.
+        most = 1.08 * told + 100_000 * self.world_size + 500 * sum(c.group_size for c in calls)
+        if not 0.9 * told - 100_000 <= sum(counted) <= most:
+            raise Finding(
+                "meters-disagree",
+                f"the ranks' calls to torch.distributed account for {amount(told)}; the network carried "
+                f"{amount(sum(counted))}",
+            )
 
 
 class Learner:
@@ -47,9 +93,10 @@ class Learner:
     def _run(self, call: Call) -> Run:
         call.timeout_s = self._timeout_s()
         try:
-            return self._room.run(call)
+            run = self._room.run(call)
         except RanksFailed as failure:
             raise Finding(failure.kind, str(failure)) from None
+        return MeasuredRun(**vars(run))
 
 
 class Crew:

@@ -39,11 +39,15 @@ class Call:
 
 @dataclass
 class Counters:
-    """What the kernel counted for each rank during the call, or None where it cannot be asked."""
+    """What the kernel counted for each rank during the call, or None where it cannot be asked.
+
+    held_before_bytes: memory each rank had taken when the call began, beyond that of a fresh one.
+    """
 
     sent_bytes: list[int] | None = None
     received_bytes: list[int] | None = None
     peak_bytes: list[int] | None = None
+    held_before_bytes: list[int] | None = None
 
 
 @dataclass

@@ -4,9 +4,12 @@ The trust boundary, from outside to inside:
 
     host.py     trusted, the grader's own process: starts the sandbox, opens rooms, talks to what runs in them
     outer.py    the wall: the bubblewrap command that shows a read-only system and nothing else
-    server.py   trusted, inside the wall: a warm process that forks rooms and reads the kernel's counters
+    server.py   trusted, inside the wall: a warm process, whose copies the rooms are
+    warden.py   trusted, inside the wall: opens and closes rooms, reads the kernel's counters, keeps rooms in bounds
+    account.py  trusted, inside the wall: how much memory rooms take, from /proc
     network.py  trusted, inside the wall: one network interface for each rank, joined by a switch
     room.py     builds one room (namespaces, mounts, limits, no privileges) and steps into it
+    seccomp.py  the system calls a room does without
     agent.py    NOT trusted: runs in the room, in the learner's own process; what it says is only data
     shell.py    NOT trusted: runs notebook cells there and collects their outputs
 

@@ -124,6 +124,10 @@ class SandboxRoom:
         self.sandbox, self.limits, self.drive = sandbox, limits, drive
         self.cells: list[str] = []
         self.cpu_s, self.peak_rss_bytes = 0.0, 0
+        self.over_limit: list[
+            int
+        ] = []  # ranks whose rooms were closed because all together took too much memory
+        self.in_kernel = False  # the first room's agent is a Jupyter kernel
         self._loaded: set[int] = set()
 
     def close(self) -> None:
@@ -134,6 +138,8 @@ class SandboxRoom:
     def _shut(self, rank: int) -> None:
         used = self.sandbox.shut(rank)
         self._loaded.discard(rank)
+        if used["over_limit"]:
+            self.over_limit.append(rank)
         self.cpu_s += float(used["cpu_s"])
         self.peak_rss_bytes = max(self.peak_rss_bytes, int(used["peak_rss_bytes"]))
 
@@ -167,6 +173,7 @@ class SandboxRoom:
 
     def run_papermill(self, notebook: str, cell_timeout_s: float, timeout_s: float) -> dict[str, Any]:
         """Stock papermill in the first room; afterwards its living kernel answers there."""
+        self.in_kernel = True
         channel = self._channel(0)
         try:
             wire.send(
@@ -229,6 +236,7 @@ class SandboxRoom:
                 lambda: self._counters(count, call), limit=128 * 2**20,
             )  # fmt: skip
         except RanksFailed as failure:
+            self.sandbox.ask("unwatch", ranks=count)
             self._clean_up_after(failure, count)
             raise
         finally:
@@ -250,17 +258,41 @@ class SandboxRoom:
 
     def _counters(self, ranks: int, call: Call) -> Counters:
         counted = self.sandbox.ask("unwatch", ranks=ranks)
+        # What the call was handed is there before it begins, twice while it is unpacked.
+        held = [
+            max(0, bytes_held - 2 * _size([values[rank] for values in call.args]))
+            for rank, bytes_held in enumerate(counted["held_before_bytes"])
+        ]
+        if self.in_kernel:
+            held[0] = 0  # a Jupyter kernel is a program of its own: what it has before is not known
         if not call.world_size:
-            return Counters(peak_bytes=counted["peak_bytes"])
-        return Counters(counted["sent_bytes"], counted["received_bytes"], counted["peak_bytes"])
+            return Counters(peak_bytes=counted["peak_bytes"], held_before_bytes=held)
+        return Counters(counted["sent_bytes"], counted["received_bytes"], counted["peak_bytes"], held)
 
     def _clean_up_after(self, failure: RanksFailed, count: int) -> None:
         """After a failed call start from fresh rooms, but keep those that did nothing worse than raise."""
         if failure.kind in ("raised", "not-done", "missing", "unsendable") and len(failure.states) == 1:
             return
+        self.over_limit.clear()
         for rank in range(count):
             if failure.kind in ("died", "timeout", "deadlock") or rank:
                 self._shut(rank)
+        if self.over_limit:
+            raise RanksFailed(
+                "out-of-memory",
+                f"rank {self.over_limit[0]} was stopped, because all ranks together took more than "
+                f"{self.limits.memory_mib} MiB of memory.",
+                self.over_limit[0],
+            ) from None
+
+
+def _size(value: Any) -> int:
+    """Bytes of all tensors in `value`."""
+    if isinstance(value, list | tuple):
+        return sum(_size(item) for item in value)
+    if isinstance(value, dict):
+        return sum(_size(item) for item in value.values())
+    return value.nbytes if hasattr(value, "nbytes") else 0
 
 
 def _alive(channel: socket.socket) -> bool:

@@ -13,34 +13,38 @@ import socket
 from typing import Any, NoReturn
 
 from autograder.sandbox import kernel as k
+from autograder.sandbox import seccomp
 from autograder.sandbox.outer import SCRATCH
 
+FOLDERS = (SCRATCH, "/dev/shm")  # each in memory, of the room alone
 
-def open_room(rank: int, network_fd: int | None, channel: socket.socket, limits: dict[str, Any]) -> int:
-    """Fork a room whose agent serves `channel`; the process id of its init, as the caller sees it.
+
+def open_room(
+    rank: int, network_fd: int | None, channel: socket.socket, limits: dict[str, Any]
+) -> tuple[int, list[int]]:
+    """Fork a room whose agent serves `channel`: the process id of its init, and descriptors of its FOLDERS.
 
     When that process dies, the kernel kills everything that ever ran in the room.
     """
-    ours, theirs = os.pipe()
+    ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         try:
-            os.close(ours)
-            _close_all_but(channel.fileno(), theirs, network_fd)
+            _close_all_but(channel.fileno(), theirs.fileno(), network_fd)
             _build(rank, network_fd, channel, limits, theirs)
         finally:
             os._exit(70)
-    os.close(theirs)
-    with os.fdopen(ours) as pipe:
-        text = pipe.read()
+    theirs.close()
+    with ours:
+        text, folders, _, _ = socket.recv_fds(ours, 1000, len(FOLDERS))
     os.waitpid(pid, 0)
     if not text.isdigit():
-        raise OSError(text or "the room could not be built")
-    return int(text)
+        raise OSError(text.decode() or "the room could not be built")
+    return int(text), folders
 
 
 def _build(
-    rank: int, network_fd: int | None, channel: socket.socket, limits: dict[str, Any], report: int
+    rank: int, network_fd: int | None, channel: socket.socket, limits: dict[str, Any], report: socket.socket
 ) -> NoReturn:
     try:
         if network_fd is not None:
@@ -50,19 +54,22 @@ def _build(
         k.map_ids(1000, 0, 0)
         k.mount("none", "/", None, k.MS_REC | k.MS_PRIVATE)
         size = limits["memory_mib"] // 4
-        for path in (SCRATCH, "/dev/shm"):
+        for path in FOLDERS:
             k.mount(
                 "tmpfs", path, "tmpfs", k.MS_NOSUID | k.MS_NODEV, f"size={size}m,nr_inodes=4096,mode=1777"
             )  # fmt: skip
+        folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in FOLDERS]
         k.sethostname(f"rank{rank}")
         init = os.fork()
     except OSError as error:
-        os.write(report, str(error).encode())
+        report.sendall(str(error).encode())
         os._exit(71)
     if init:
-        os.write(report, str(init).encode())
+        socket.send_fds(report, [str(init).encode()], folders)
         os._exit(0)
-    os.close(report)
+    report.close()
+    for folder in folders:
+        os.close(folder)
     _be_init(channel, limits)
 
 
@@ -98,6 +105,8 @@ def _be_agent(channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
             os.dup2(null, fd)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(SCRATCH)
+        if seccomp.offered():
+            seccomp.install()
         from autograder.sandbox.agent import serve
 
         serve(channel)

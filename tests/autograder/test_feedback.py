@@ -29,13 +29,23 @@ def result(learner: str = "ada", **changes: object) -> Result:
             message="It took 9 s.", case="3 ranks", hint="Send chunks.",
         ),
     ]  # fmt: skip
-    base = Result(learner=learner, exercise="ring", title="Ring", status="graded", score=2, max_score=5, checks=checks)
+    base = Result(
+        learner=learner, exercise="ring", title="Ring", status="graded", score=2, max_score=5, checks=checks
+    )
     return base.model_copy(update=changes)
 
 
 def hostile() -> Result:
     check = CheckResult(
-        id="b", title=NASTY, max_points=3, status="fail", diagnosis=NASTY, says=NASTY, message=NASTY, case=NASTY, hint=NASTY
+        id="b",
+        title=NASTY,
+        max_points=3,
+        status="fail",
+        diagnosis=NASTY,
+        says=NASTY,
+        message=NASTY,
+        case=NASTY,
+        hint=NASTY,
     )
     cells = [CellResult(id=NASTY, status="error", message=NASTY)]
     return result(NASTY, title=NASTY, message=NASTY, checks=[check], cells=cells, notes=[NASTY])
@@ -109,7 +119,9 @@ def test_only_text_and_real_pictures_of_the_notebook_are_shown():
     png = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 20).decode()
     outputs = [
         nbformat.v4.new_output("display_data", {"text/html": "<b>bold</b>", "text/plain": "as text"}),
-        nbformat.v4.new_output("display_data", {"image/svg+xml": "<svg onload=alert(1)>", "text/plain": "drawn"}),
+        nbformat.v4.new_output(
+            "display_data", {"image/svg+xml": "<svg onload=alert(1)>", "text/plain": "drawn"}
+        ),
         nbformat.v4.new_output("display_data", {"image/png": png, "text/plain": "a plot"}),
         nbformat.v4.new_output("display_data", {"image/png": 'x" onerror="alert(1)', "text/plain": "forged"}),
         nbformat.v4.new_output("stream", text="\x1b[31mred\x1b[0m <i>"),
@@ -130,7 +142,12 @@ def test_the_report_names_the_commonest_diagnosis_and_links_safely(tmp_path):
     assert cohort.checks["ring"]["b"].commonest == ("slow", 4, "It is too slow.")
     page = write_report([result(n) for n in names], tmp_path).read_text()
     links = [a["href"] for tag, a in Outline(page).tags if tag == "a" and "feedback" in (a["href"] or "")]
-    assert links == ["ada/ring/feedback.html", "b%2Fen/ring/feedback.html", "c%22d/ring/feedback.html", "dora/ring/feedback.html"]
+    assert links == [
+        "ada/ring/feedback.html",
+        "b%2Fen/ring/feedback.html",
+        "c%22d/ring/feedback.html",
+        "dora/ring/feedback.html",
+    ]
 
 
 def test_plain_keeps_words_and_drops_what_moves_the_cursor():
@@ -147,7 +164,10 @@ def test_results_come_back_from_disk_and_the_database_is_made_again(tmp_path):
     assert ingest(tmp_path) == 1
     with sqlite3.connect(tmp_path / "results.sqlite") as database:
         assert database.execute("select learner, score from submissions").fetchall() == [("ada", 2.0)]
-        assert database.execute('select "check", diagnosis from checks order by position').fetchall() == [("a", None), ("b", "slow")]
+        assert database.execute('select "check", diagnosis from checks order by position').fetchall() == [
+            ("a", None),
+            ("b", "slow"),
+        ]
     assert (tmp_path / "results.sqlite.damaged").exists()
 
 

@@ -64,7 +64,12 @@ def test_rounding_of_the_dtype_passes_and_ten_times_as_much_does_not(dtype):
 def test_draws_repeat_for_a_seed_and_differ_between_checks():
     def take(*path: str) -> tuple:
         draw = Draw(*path)
-        return draw.integer(0, 10**9), draw.odd(2, 9) % 2, draw.tensor(3).tolist(), draw.uneven(5, 99, 4) % 4 != 0
+        return (
+            draw.integer(0, 10**9),
+            draw.odd(2, 9) % 2,
+            draw.tensor(3).tolist(),
+            draw.uneven(5, 99, 4) % 4 != 0,
+        )
 
     assert take("s", "e", "a") == take("s", "e", "a")
     assert take("s", "e", "a") != take("s", "e", "b") != take("t", "e", "b")
@@ -117,6 +122,8 @@ def test_an_unknown_diagnosis_is_the_authors_mistake(exercise):
 
 
 def test_points_without_a_check_are_the_authors_mistake(exercise):
-    (exercise.folder / "judge.py").write_text("from autograder.judge import check\n@check('x')\ndef other(learner, draw): ...\n")
+    (exercise.folder / "judge.py").write_text(
+        "from autograder.judge import check\n@check('x')\ndef other(learner, draw): ...\n"
+    )
     with pytest.raises(UserError, match="make the two agree"):
         load_judge(exercise)

@@ -31,7 +31,9 @@ def run(workspace: Path, answers: dict[str, str]) -> nbformat.NotebookNode:
     notebook = nbformat.read(workspace / "exercises" / "ring-all-reduce.ipynb", as_version=4)
     for cell in notebook.cells:
         cell.source = answers.get(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source)
-    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(workspace / "exercises")}})
+    client = NotebookClient(
+        notebook, timeout=120, resources={"metadata": {"path": str(workspace / "exercises")}}
+    )
     return client.execute()
 
 

@@ -1,0 +1,120 @@
+"""The warden: opens and closes rooms on the grader's orders, and reads the kernel's counters about them.
+
+It never reads what a room says. Bytes come from the switch, memory from /proc, and when all rooms together take more
+memory than they may, the largest is closed, so that no submission can fill the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from typing import Any
+
+from aboard import wire
+from aboard.ranks.memory import read_status
+from autograder.sandbox.account import Growth, Room, at_most, below, exactly, process_tree
+from autograder.sandbox.room import open_room
+
+SAMPLE_S = 0.004  # while a call is measured
+LOOK_S = 0.1  # at other times: are the rooms within their memory?
+
+
+class Warden:
+    """One thread only, for rooms are forked from it: it obeys orders, and between them looks at the rooms' memory."""
+
+    def __init__(self, control: socket.socket, switch: Any) -> None:
+        self.control, self.switch = control, switch
+        self.rooms: dict[int, Room] = {}
+        self.limit = 0  # bytes all rooms together may take
+        self.warm = read_status(os.getpid())["RssAnon"]
+        self.growth: Growth | None = None
+        self.before: tuple[list[int], list[int]] = ([], [])
+
+    def run(self) -> None:
+        """Serve until the grader hangs up; then nothing of any room is left."""
+        look_at = 0.0
+        while True:
+            ready, _, _ = select.select([self.control], [], [], SAMPLE_S if self.growth else LOOK_S)
+            if time.monotonic() > look_at:
+                self._look()
+                look_at = time.monotonic() + LOOK_S
+            elif self.growth:
+                self.growth.sample()
+            if not ready:
+                continue
+            try:
+                order = wire.receive(self.control)
+            except (EOFError, OSError):
+                break
+            answer = getattr(self, "_" + order.pop("op"))(**order)
+            wire.send(self.control, answer)
+        for rank in list(self.rooms):
+            self._close(rank)
+
+    def _look(self) -> None:
+        if self.growth:
+            self.growth.sample_whole()
+        rooms = list(self.rooms.values())
+        if rooms and at_most(rooms, self.warm) > self.limit and exactly(rooms, self.warm) > self.limit:
+            worst = max(rooms, key=lambda room: exactly([room], self.warm))
+            worst.over_limit = True
+            os.kill(worst.init, signal.SIGKILL)
+
+    def _open(self, rank: int, limits: dict[str, Any]) -> dict[str, Any]:
+        _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
+        channel = socket.socket(fileno=fds[0])
+        try:
+            self.rooms[rank] = Room(*open_room(rank, self.switch.rooms[rank], channel, limits))
+            self.limit = limits["memory_mib"] * 2**20
+            return {"problem": ""}
+        except OSError as error:
+            return {"problem": str(error)}
+        finally:
+            channel.close()
+
+    def _close(self, rank: int) -> dict[str, Any]:
+        room = self.rooms.pop(rank, None)
+        if room is None:
+            return {"cpu_s": 0.0, "peak_rss_bytes": 0, "over_limit": False}
+        self.growth = None
+        try:
+            os.kill(room.init, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        _, _, usage = os.wait4(room.init, 0)
+        room.close()
+        return {
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "peak_rss_bytes": usage.ru_maxrss * 1024,
+            "over_limit": room.over_limit,
+        }
+
+    def _interrupt(self, rank: int) -> dict[str, Any]:
+        if rank in self.rooms:
+            for pid in below(self.rooms[rank].init, process_tree())[:1]:
+                os.kill(pid, signal.SIGINT)
+        return {}
+
+    def _watch(self, ranks: int) -> dict[str, Any]:
+        """Begin to count: bytes on each rank's wire, memory of each rank's room."""
+        rooms = [self.rooms[rank] for rank in range(ranks)]
+        self.before = self.switch.counters(ranks)
+        self.growth = Growth(rooms, self.warm)
+        return {}
+
+    def _unwatch(self, ranks: int) -> dict[str, Any]:
+        growth, self.growth = self.growth, None
+        if growth is None:
+            return {}
+        sent, received = self.switch.counters(ranks)
+        return {
+            "peak_bytes": growth.result(),
+            "held_before_bytes": growth.held_before,
+            "sent_bytes": [after - before for after, before in zip(sent, self.before[0], strict=True)],
+            "received_bytes": [
+                after - before for after, before in zip(received, self.before[1], strict=True)
+            ],
+        }
