@@ -9,8 +9,8 @@ import pytest
 
 from autograder.exercise import Course, Exercise
 from autograder.grade import Grader
-from autograder.sandbox.host import Sandbox
 from autograder.sandbox.account import below, process_tree
+from autograder.sandbox.host import Sandbox
 from autograder.submission import Submission
 from autograder.verdict import Result
 

@@ -12,7 +12,7 @@ from autograder.sandbox.host import Sandbox
 from autograder.submission import Submission
 
 RING = Course(Path(__file__).parents[2]).exercise("ring-all-reduce")
-# Right numbers and right traffic, and forty megabytes that the memory check must see.
+# Right numbers and right traffic, and sixty megabytes that the memory check must see.
 WRAPPED = """
 SOLUTION
 _honest = ring_all_reduce
@@ -42,12 +42,12 @@ def hide(code: str) -> str:
 @pytest.mark.parametrize(
     "code",
     [
-        "x = torch.ones(10_000_000)",
-        "open('/dev/shm/x', 'wb').write(bytes(40_000_000))",
-        "open('/tmp/x', 'wb').write(bytes(40_000_000))",
-        "import mmap; m = mmap.mmap(-1, 40_000_000); m.write(bytes(40_000_000))",
-        "import os, time\n    if os.fork() == 0:\n        x = torch.ones(10_000_000); time.sleep(1); os._exit(0)\n    time.sleep(0.3)",
-        "import subprocess, sys; subprocess.run([sys.executable, '-c', \"x = b'1' * 40_000_000; import time; time.sleep(0.3)\"])",
+        "x = torch.ones(15_000_000)",
+        "open('/dev/shm/x', 'wb').write(bytes(60_000_000))",
+        "open('/scratch/x', 'wb').write(bytes(60_000_000))",
+        "import mmap; m = mmap.mmap(-1, 60_000_000); m.write(bytes(60_000_000))",
+        "import os, time\n    if os.fork() == 0:\n        x = torch.ones(15_000_000); time.sleep(1); os._exit(0)\n    time.sleep(0.3)",
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', \"x = b'1' * 60_000_000; import time; time.sleep(0.3)\"])",
     ],
     ids=["tensor", "dev-shm", "scratch", "shared-map", "forked-child", "other-program"],
 )
@@ -59,7 +59,7 @@ def test_memory_counts_wherever_it_lies(sandbox, code):
 
 
 def test_memory_taken_before_the_call_is_a_verdict_of_its_own(sandbox):
-    found = checks(sandbox, "SOLUTION", before="_pool = torch.ones(10_000_000)")
+    found = checks(sandbox, "SOLUTION", before="_pool = torch.ones(15_000_000)")
     assert found["result"][0] == found["traffic"][0] == "pass"
     assert found["memory"] == ("fail", "memory-held-before")
 
