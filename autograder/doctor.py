@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds because the sandbox is really started."""
-    return [_python(), _torch(), _program("bwrap", "bubblewrap"), _program("ip", "iproute2"), _sandbox(),
+    return [_python(), _torch(), _program("bwrap", "bubblewrap"), _program("ip", "iproute2"), _sandbox("bubblewrap"), _sandbox("landlock"),
             _module("jupyterlab", "working in the browser", "pip install 'all-aboard[lab]'"),
             _module("jupyter_book", "building the book", "pip install 'all-aboard[book]'")]  # fmt: skip
 
@@ -59,32 +60,58 @@ def _program(program: str, package: str) -> Finding:
     )  # fmt: skip
 
 
-def _sandbox() -> Finding:
-    """Start a sandbox, run a cell in it, and look whether it is closed."""
-    needed = "grading other people's work (`autograder grade`, `lint`)"
+# Run in a room: what of all this can it do? Nothing, if the room is closed.
+PROBE = """
+import os, socket
+def reads(): open(CANARY).read()
+def writes(): open(CANARY, "a").close()
+def calls_out(): socket.create_connection(("192.0.2.1", 80), timeout=0.5)
+def signals(): os.kill(OUTSIDE, 0)
+done = []
+for attempt in (reads, writes, calls_out, signals):
+    try:
+        attempt()
+        done.append(attempt.__name__)
+    except OSError:
+        pass
+print(*done)
+"""
+
+
+def _sandbox(layer: str) -> Finding:
+    """Start a sandbox of `layer`, and let a room try what it must not be able to do."""
+    name, needed = f"sandbox: {layer}", "grading other people's work (`autograder grade`, `lint`)"
+    if layer == "landlock":
+        needed = "grading exercises without ranks where there are no user namespaces"
     if platform.system() != "Linux":
-        return Finding(
-            "sandbox", False, "needs Linux", needed, "Grade on Linux or in WSL; `check` works here."
-        )
+        return Finding(name, False, "needs Linux", needed, "Grade on Linux or in WSL; `check` works here.")
+    from autograder.errors import SandboxError
     from autograder.exercise import Limits
-    from autograder.sandbox.host import LAYERS, RoomGone, Sandbox, SandboxError, SandboxRoom
+    from autograder.sandbox.host import RoomGone, Sandbox, SandboxRoom
 
     try:
-        with Sandbox(1) as sandbox:
+        with Sandbox(1, layer) as sandbox, tempfile.NamedTemporaryFile(dir=os.path.expanduser("~")) as canary:
             room = SandboxRoom(sandbox, Limits(), "")
-            home = os.path.expanduser("~")
-            source = f"import os; print(os.getuid(), os.path.exists({home + '/.ssh'!r}))"
-            reply = room.run_cell(source, 20)
+            given = f"CANARY, OUTSIDE = {canary.name!r}, {os.getpid()}\n"
+            reply = room.run_cell(given + PROBE, 20)
             room.close()
-        text = "".join(o.get("text", "") for o in reply["outputs"]).strip()
-        ok = text == "1000 False"
-        return Finding("sandbox", ok, ", ".join(LAYERS) if ok else f"not closed: {text}", needed)
+        done = "".join(o.get("text", "") for o in reply["outputs"]).strip()
+        detail = (
+            f"NOT CLOSED, a notebook {done}" if done or reply["status"] != "ok" else ", ".join(sandbox.layers)
+        )
+        return Finding(name, not done and reply["status"] == "ok", detail, needed, optional=layer != LAYER)
     except (SandboxError, RoomGone, TimeoutError) as error:
+        why = str(error).removeprefix("no sandbox works here, so nothing is graded. ") or type(error).__name__
         return Finding(
-            "sandbox", False, str(error) or type(error).__name__, needed,
-            "Allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), or "
-            "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); inside Docker, run with --privileged.",
-        )  # fmt: skip
+            name, False, why, needed, GET_NAMESPACES if layer == LAYER else "", optional=layer != LAYER
+        )
+
+
+LAYER = "bubblewrap"  # what everything works with; the others are what is left without it
+GET_NAMESPACES = (
+    "Allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), or "
+    "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); inside Docker, run with --privileged."
+)
 
 
 def _module(name: str, what: str, how: str) -> Finding:

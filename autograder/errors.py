@@ -8,3 +8,7 @@ class UserError(Exception):
 
     The command line prints the sentence without a traceback and exits with status 2.
     """
+
+
+class SandboxError(Exception):
+    """The sandbox itself failed, or cannot do what is asked of it: never the learner's fault, and never a verdict."""

@@ -150,7 +150,8 @@ class _Execution:
 
     def by_kernel(self, assembled: NotebookNode) -> NotebookNode:
         """Stock papermill in the room; again without a cell that ended or hung the kernel, until one is left alive."""
-        from autograder.sandbox.host import RoomGone, SandboxError
+        from autograder.errors import SandboxError
+        from autograder.sandbox.host import RoomGone
 
         # With a cell for the parameters of its own, the notebook has the same cells under both engines.
         notebook = papermill.execute_notebook(assembled, None, parameters=PARAMETERS, prepare_only=True)

@@ -67,7 +67,7 @@ class Grader:
     ) -> tuple[Result, NotebookNode]:
         """Grade answers that have been read already."""
         from autograder.execute import execute
-        from autograder.sandbox.host import LAYERS, SandboxRoom
+        from autograder.sandbox.host import SandboxRoom
 
         judge, drive = self.judge_of(exercise)
         start = time.monotonic()
@@ -85,7 +85,7 @@ class Grader:
         result = Result(
             learner=learner, exercise=exercise.id, title=exercise.title, status=_status(checks, cells),
             score=sum(c.points for c in checks), max_score=exercise.max_score, checks=checks, cells=cells,
-            notes=list(submission.notes), seed=self.seed, engine=self.engine, sandbox=list(LAYERS),
+            notes=list(submission.notes), seed=self.seed, engine=self.engine, sandbox=list(self.sandbox.layers),
             resources=Resources(
                 wall_s=round(time.monotonic() - start, 3), cpu_s=round(room.cpu_s, 3),
                 peak_rss_bytes=room.peak_rss_bytes,

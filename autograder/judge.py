@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.draw import Draw
-from autograder.errors import UserError
+from autograder.errors import SandboxError, UserError
 from autograder.exercise import Exercise
 from autograder.expect import COMMON, Finding
 from autograder.learner import Learner, Room
@@ -130,6 +130,8 @@ def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckR
     except Finding as finding:
         status = "timeout" if finding.diagnosis == "timeout" else "fail"
         return _result(judge, one, status, finding.diagnosis, finding.message, draw.current_case)
+    except SandboxError:
+        raise  # says nothing about the learner: the submission is graded anew, or not at all
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         text = f"The check itself failed ({type(error).__name__}: {error}, {Path(place.filename).name} line {place.lineno})"

@@ -14,8 +14,9 @@ def lint_course(
     course: Course, ids: list[str] | None, engine: str, seed: str | None, console: Any | None
 ) -> list[Report]:
     """Reports on the exercises `ids` (all when None); printed as they come when there is a console."""
+    from autograder.errors import SandboxError
     from autograder.grade import Grader
-    from autograder.sandbox.host import Sandbox, SandboxError
+    from autograder.sandbox.host import Sandbox
 
     if engine not in ("fork", "kernel"):
         raise UserError(f"--engine {engine!r}: choose fork or kernel.")

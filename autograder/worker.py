@@ -50,7 +50,7 @@ class _Worker:
 
     def do(self, task: dict[str, str]) -> dict[str, Any]:
         """Grade one submission and write its files. {"status", "score", "max_score"} or {"error": sentence}."""
-        from autograder.sandbox.host import SandboxError
+        from autograder.errors import SandboxError
 
         for last in (False, True):
             try:

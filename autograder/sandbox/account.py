@@ -7,6 +7,7 @@ Every process of a room is a copy of the warm server, whose own memory it shares
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 
 from aboard.ranks.memory import anonymous, forget_high_water, read_status
@@ -38,23 +39,42 @@ def below(pid: int, tree: Tree) -> list[int]:
 
 @dataclass
 class Room:
-    """What the server knows of one open room. `folders`: descriptors of its folders in memory."""
+    """What the server knows of one open room.
+
+    init: the process that everything in the room descends from. folders: descriptors of its folders in memory.
+    scratch: path of its folder on disk, for a room that has none in memory.
+    """
 
     init: int
     folders: list[int]
+    scratch: str = ""
     over_limit: bool = False
 
     def stored(self) -> int:
-        """Bytes in its scratch folder and /dev/shm."""
-        total = 0
+        """Bytes in its folders."""
+        total = _on_disk(self.scratch) if self.scratch else 0
         for folder in self.folders:
             found = os.fstatvfs(folder)
             total += (found.f_blocks - found.f_bfree) * found.f_frsize
         return total
 
     def close(self) -> None:
+        """Give back what the room held, when nothing runs in it any more."""
         for folder in self.folders:
             os.close(folder)
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _on_disk(folder: str) -> int:
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(where, name)).st_blocks * 512
+            except OSError:
+                pass
+    return total
 
 
 def at_most(rooms: list[Room], warm: int) -> int:

@@ -6,21 +6,20 @@ import os
 import select
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from typing import Any
 
 from aboard import wire
 from aboard.ranks.crew import Call, Counters, RanksFailed, Run, lead
+from autograder.errors import SandboxError
 from autograder.exercise import Limits
 from autograder.sandbox.network import INTERFACE
-from autograder.sandbox.outer import NETWORK, command
+from autograder.sandbox.outer import NETWORK, command, environment
 
 START_S = 60.0
-LAYERS = ["bubblewrap", "user namespaces", "one network interface per rank", "rlimits", "no capabilities"]
-
-
-class SandboxError(Exception):
-    """The sandbox itself failed: never the learner's fault. The batch restarts it and tries again."""
+LADDER = ("bubblewrap", "landlock")  # the best that works is taken, and when none does, nothing is graded
 
 
 class RoomGone(Exception):
@@ -28,22 +27,48 @@ class RoomGone(Exception):
 
 
 class Sandbox:
-    """One warm sandbox with rooms for `ranks` ranks. Use as a context manager; `close` leaves nothing behind."""
+    """One warm sandbox with rooms for `ranks` ranks. Use as a context manager; `close` leaves nothing behind.
 
-    def __init__(self, ranks: int = 8) -> None:
-        self.ranks = ranks
+    `layer` is one of LADDER; by default the best that works here. `layers` lists what is active, outermost first.
+    Raises SandboxError with the reason of each when none can be had.
+    """
+
+    def __init__(self, ranks: int = 8, layer: str | None = None) -> None:
+        self.open_rooms: dict[int, socket.socket] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        reasons = []
+        for name in LADDER if layer is None else (layer,):
+            try:
+                self._start(name, ranks)
+                return
+            except SandboxError as error:
+                reasons.append(f"{name}: {error}")
+        raise SandboxError("no sandbox works here, so nothing is graded. " + "; ".join(reasons))
+
+    def _start(self, layer: str, ranks: int) -> None:
         ours, theirs = socket.socketpair()
-        line, fds = command(theirs.fileno(), ranks)
+        if layer == "bubblewrap":
+            line, fds = command(theirs.fileno(), ranks)
+            variables, folder = None, None
+        else:
+            self._folder = tempfile.TemporaryDirectory(prefix="all-aboard-")
+            line = [
+                sys.executable,
+                "-m",
+                "autograder.sandbox.server",
+                str(theirs.fileno()),
+                str(ranks),
+                "confined",
+            ]
+            fds, variables, folder = [theirs.fileno()], environment(self._folder.name), self._folder.name
         try:
             self._process = subprocess.Popen(
-                line,
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
+                line, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                env=variables, cwd=folder,
+            )  # fmt: skip
         except OSError as error:
-            raise SandboxError(f"bubblewrap could not be started: {error}") from error
+            ours.close()
+            raise SandboxError(f"it could not be started ({error})") from error
         finally:
             theirs.close()
             for fd in fds[1:]:
@@ -55,14 +80,25 @@ class Sandbox:
             self._process.kill()
             errors = (self._process.stderr.read() if self._process.stderr else b"").decode("utf-8", "replace")
             lines = [one for one in errors.strip().splitlines() if one.strip()]
-            raise SandboxError(
-                "the sandbox did not start: " + (lines[-1] if lines else "no answer")
-            ) from None
-        ours.settimeout(30)
-        if not up["network"]:
             self.close()
-            raise SandboxError(f"the sandbox could not build its network: {up['problem']}")
-        self.open_rooms: dict[int, socket.socket] = {}
+            raise SandboxError("it did not start: " + (lines[-1] if lines else "no answer")) from None
+        ours.settimeout(30)
+        if up["problem"]:
+            self.close()
+            raise SandboxError(up["problem"])
+        self.ranks = ranks if layer == "bubblewrap" else 0
+        filters = ["seccomp filter"] if up["seccomp"] else []
+        if layer == "bubblewrap":
+            self.layers = [
+                "bubblewrap",
+                "user namespaces",
+                "one network interface per rank",
+                "rlimits",
+                *filters,
+                "no capabilities",
+            ]
+        else:
+            self.layers = ["Landlock", "rlimits", *filters, "no network, one process"]
 
     def __enter__(self) -> Sandbox:
         return self
@@ -112,6 +148,8 @@ class Sandbox:
             self._process.wait()
         if self._process.stderr:
             self._process.stderr.close()
+        if self._folder:
+            self._folder.cleanup()
 
 
 class SandboxRoom:
@@ -173,6 +211,10 @@ class SandboxRoom:
 
     def run_papermill(self, notebook: str, cell_timeout_s: float, timeout_s: float) -> dict[str, Any]:
         """Stock papermill in the first room; afterwards its living kernel answers there."""
+        if not self.sandbox.ranks:
+            raise SandboxError(
+                "the kernel engine needs a network of its own, which there is not without user namespaces"
+            )
         self.in_kernel = True
         channel = self._channel(0)
         try:
@@ -221,7 +263,12 @@ class SandboxRoom:
     def run(self, call: Call) -> Run:
         """Run `call` with rank r in room r. Counters are the kernel's. Raises RanksFailed."""
         count = max(1, call.world_size)
-        if count > self.sandbox.ranks:
+        if call.world_size and not self.sandbox.ranks:
+            raise SandboxError(
+                "this exercise runs on several ranks, and without user namespaces there is no closed network for them; "
+                "`autograder doctor` says how to allow them"
+            )
+        if call.world_size > self.sandbox.ranks:
             raise RanksFailed("timeout", f"this grader has room for {self.sandbox.ranks} ranks, not {count}.")
         for rank in range(count):
             if rank not in self._loaded:

@@ -51,7 +51,7 @@ def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
         fd = os.dup(data.fileno())
         fds.append(fd)
         line += ["--ro-bind-data", str(fd), made]
-    folders = list(dict.fromkeys(_python_folders()))
+    folders = list(dict.fromkeys(python_folders()))
     # Folders on the way are made by bubblewrap and must let anybody through: as root, the server steps down.
     for parent in dict.fromkeys(str(p) for f in folders for p in reversed(Path(f).parents) if str(p) != "/"):
         line += ["--perms", "0755", "--dir", parent]
@@ -61,19 +61,22 @@ def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
     # server mounts its own over it before any room exists.
     line += ["--bind", "/proc", "/proc"] if os.geteuid() == 0 else ["--proc", "/proc"]
     line += ["--dev", "/dev", "--perms", "1777", "--tmpfs", SCRATCH, "--chdir", SCRATCH]
-    if not any(folder.startswith("/tmp/") for folder in _python_folders()):
+    if not any(folder.startswith("/tmp/") for folder in python_folders()):
         line += ["--symlink", SCRATCH, "/tmp"]
-    packages = str(Path(aboard.__file__).parents[1])
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": SCRATCH, "TMPDIR": SCRATCH, "LANG": "C.UTF-8",
-        "PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "MPLCONFIGDIR": f"{SCRATCH}/.mpl", "TERM": "dumb",
-        "MALLOC_ARENA_MAX": "2", "IPYTHONDIR": f"{SCRATCH}/.ipython", "PYTHONHASHSEED": "0", "ALL_ABOARD_ROOM": "1",
-    }  # fmt: skip
-    for name, value in environment.items():
+    for name, value in environment(SCRATCH).items():
         line += ["--setenv", name, value]
     server = [sys.executable, "-m", "autograder.sandbox.server", str(control_fd), str(ranks)]
     return [*line, "--", *server], fds
+
+
+def environment(scratch: str) -> dict[str, str]:
+    """All variables that exist inside. `scratch`: home and temporary folder."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8",
+        "PYTHONPATH": str(Path(aboard.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "MPLCONFIGDIR": f"{scratch}/.mpl", "TERM": "dumb",
+        "MALLOC_ARENA_MAX": "2", "IPYTHONDIR": f"{scratch}/.ipython", "PYTHONHASHSEED": "0", "ALL_ABOARD_ROOM": "1",
+    }  # fmt: skip
 
 
 def bubblewrap() -> str | None:
@@ -81,7 +84,7 @@ def bubblewrap() -> str | None:
     return shutil.which("bwrap")
 
 
-def _python_folders() -> list[str]:
+def python_folders() -> list[str]:
     """Every folder Python needs: its own, the virtual environment's, and our two packages (not the course around)."""
     folders = [
         sys.base_prefix,

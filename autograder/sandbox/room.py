@@ -10,11 +10,12 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from autograder.sandbox import kernel as k
 from autograder.sandbox import seccomp
-from autograder.sandbox.outer import SCRATCH
+from autograder.sandbox.outer import SCRATCH, environment
 
 FOLDERS = (SCRATCH, "/dev/shm")  # each in memory, of the room alone
 
@@ -30,7 +31,7 @@ def open_room(
     pid = os.fork()
     if pid == 0:
         try:
-            _close_all_but(channel.fileno(), theirs.fileno(), network_fd)
+            close_all_but(channel.fileno(), theirs.fileno(), network_fd)
             _build(rank, network_fd, channel, limits, theirs)
         finally:
             os._exit(70)
@@ -85,7 +86,7 @@ def _be_init(channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
         k.drop_all_capabilities()
         agent = os.fork()
         if agent == 0:
-            _be_agent(channel, limits)
+            be_agent(channel, limits, SCRATCH, lambda: seccomp.install() if seccomp.offered() else None)
         channel.close()
         while True:
             pid, ended = os.wait()
@@ -96,7 +97,10 @@ def _be_init(channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
         os._exit(status)
 
 
-def _be_agent(channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
+def be_agent(
+    channel: socket.socket, limits: dict[str, Any], home: str, close_doors: Callable[[], None]
+) -> NoReturn:
+    """Become the agent: limits, the last doors closed, then serve the grader until it hangs up."""
     try:
         set_limits(limits)
         os.setsid()
@@ -104,11 +108,11 @@ def _be_agent(channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.chdir(SCRATCH)
-        if seccomp.offered():
-            seccomp.install()
+        os.chdir(home)
+        os.environ |= environment(home)
         from autograder.sandbox.agent import serve
 
+        close_doors()
         serve(channel)
     finally:
         os._exit(73)
@@ -130,7 +134,7 @@ def set_limits(limits: dict[str, Any]) -> None:
         resource.setrlimit(what, (value, value))
 
 
-def _close_all_but(*keep: int | None) -> None:
+def close_all_but(*keep: int | None) -> None:
     kept = {fd for fd in keep if fd is not None}
     for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
         if fd > 2 and fd not in kept:

@@ -11,13 +11,23 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from autograder.sandbox import kernel as k
 
+if TYPE_CHECKING:
+    from autograder.sandbox.network import Switch
+
 
 def main() -> None:
-    control = socket.socket(fileno=int(sys.argv[1]))
-    ranks = int(sys.argv[2])
+    control, ranks = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    if sys.argv[3:] == ["confined"]:
+        _serve_confined(control)
+    else:
+        _serve_behind_the_wall(control, ranks)
+
+
+def _serve_behind_the_wall(control: socket.socket, ranks: int) -> None:
     uid, gid = _become_nobody_if_root()
     k.unshare(k.CLONE_NEWUSER | k.CLONE_NEWNS | k.CLONE_NEWNET | k.CLONE_NEWPID)  # before any thread exists
     k.map_ids(0, uid, gid)
@@ -29,23 +39,34 @@ def main() -> None:
     k.mount("none", "/", None, k.MS_REC | k.MS_PRIVATE)
     k.mount("proc", "/proc", "proc", k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC)
     k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
-    from aboard import wire
+    from autograder.sandbox.network import Switch
 
-    problem = ""
-    switch = None
+    problem, switch = "", None
     try:
-        from autograder.sandbox.network import Switch
-
         switch = Switch(ranks)
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-    _warm_up()
-    wire.send(control, {"op": "up", "network": switch is not None, "problem": problem})
-    if switch is None:
-        return
+        problem = f"its network could not be built ({type(error).__name__}: {error})"
+    _be_warden(control, switch, problem)
+
+
+def _serve_confined(control: socket.socket) -> None:
+    from autograder.sandbox.confined import why_not
+
+    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
+    k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
+    _be_warden(control, None, why_not())
+
+
+def _be_warden(control: socket.socket, switch: Switch | None, problem: str) -> None:
+    from aboard import wire
+    from autograder.sandbox import seccomp
     from autograder.sandbox.warden import Warden
 
-    Warden(control, switch).run()
+    if not problem:
+        _warm_up()
+    wire.send(control, {"op": "up", "problem": problem, "seccomp": seccomp.offered()})
+    if not problem:
+        Warden(control, switch).run()
 
 
 def _become_nobody_if_root() -> tuple[int, int]:

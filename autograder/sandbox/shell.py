@@ -128,7 +128,9 @@ def run_cell(source: str) -> dict[str, Any]:
         result = shell.run_cell(source, store_history=True)
     finally:
         sys.stdout, sys.stderr = stdout, stderr
-        getattr(shell.history_manager, "outputs", {}).clear()  # IPython keeps all that was printed, however much
+        getattr(
+            shell.history_manager, "outputs", {}
+        ).clear()  # IPython keeps all that was printed, however much
         for fd, number in zip(saved, (1, 2), strict=True):
             os.dup2(fd, number)
             os.close(fd)

@@ -16,6 +16,8 @@ from typing import Any
 from aboard import wire
 from aboard.ranks.memory import read_status
 from autograder.sandbox.account import Growth, Room, at_most, below, exactly, process_tree
+from autograder.sandbox.confined import end_confined_room, open_confined_room
+from autograder.sandbox.network import Switch
 from autograder.sandbox.room import open_room
 
 SAMPLE_S = 0.004  # while a call is measured
@@ -25,9 +27,10 @@ LOOK_S = 0.1  # at other times: are the rooms within their memory?
 class Warden:
     """One thread only, for rooms are forked from it: it obeys orders, and between them looks at the rooms' memory."""
 
-    def __init__(self, control: socket.socket, switch: Any) -> None:
+    def __init__(self, control: socket.socket, switch: Switch | None) -> None:
         self.control, self.switch = control, switch
         self.rooms: dict[int, Room] = {}
+        self.opened = 0
         self.limit = 0  # bytes all rooms together may take
         self.warm = read_status(os.getpid())["RssAnon"]
         self.growth: Growth | None = None
@@ -61,13 +64,27 @@ class Warden:
         if rooms and at_most(rooms, self.warm) > self.limit and exactly(rooms, self.warm) > self.limit:
             worst = max(rooms, key=lambda room: exactly([room], self.warm))
             worst.over_limit = True
-            os.kill(worst.init, signal.SIGKILL)
+            self._end(worst)
+
+    def _end(self, room: Room) -> None:
+        if room.scratch:
+            end_confined_room(room.init)
+            return
+        try:
+            os.kill(room.init, signal.SIGKILL)  # process 1 of its namespace: the kernel kills the rest
+        except ProcessLookupError:
+            pass
 
     def _open(self, rank: int, limits: dict[str, Any]) -> dict[str, Any]:
         _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
         channel = socket.socket(fileno=fds[0])
         try:
-            self.rooms[rank] = Room(*open_room(rank, self.switch.rooms[rank], channel, limits))
+            if self.switch is None:
+                scratch = os.path.abspath(f"room-{self.opened}")
+                self.rooms[rank] = Room(open_confined_room(channel, limits, scratch), [], scratch)
+            else:
+                self.rooms[rank] = Room(*open_room(rank, self.switch.rooms[rank], channel, limits))
+            self.opened += 1
             self.limit = limits["memory_mib"] * 2**20
             return {"problem": ""}
         except OSError as error:
@@ -80,10 +97,7 @@ class Warden:
         if room is None:
             return {"cpu_s": 0.0, "peak_rss_bytes": 0, "over_limit": False}
         self.growth = None
-        try:
-            os.kill(room.init, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        self._end(room)
         _, _, usage = os.wait4(room.init, 0)
         room.close()
         return {
@@ -101,7 +115,7 @@ class Warden:
     def _watch(self, ranks: int) -> dict[str, Any]:
         """Begin to count: bytes on each rank's wire, memory of each rank's room."""
         rooms = [self.rooms[rank] for rank in range(ranks)]
-        self.before = self.switch.counters(ranks)
+        self.before = self._counters(ranks)
         self.growth = Growth(rooms, self.warm)
         return {}
 
@@ -109,7 +123,7 @@ class Warden:
         growth, self.growth = self.growth, None
         if growth is None:
             return {}
-        sent, received = self.switch.counters(ranks)
+        sent, received = self._counters(ranks)
         return {
             "peak_bytes": growth.result(),
             "held_before_bytes": growth.held_before,
@@ -118,3 +132,6 @@ class Warden:
                 after - before for after, before in zip(received, self.before[1], strict=True)
             ],
         }
+
+    def _counters(self, ranks: int) -> tuple[list[int], list[int]]:
+        return self.switch.counters(ranks) if self.switch else ([0] * ranks, [0] * ranks)
