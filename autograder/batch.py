@@ -184,9 +184,12 @@ class _Pool:
         if not line.endswith("\n"):
             self._lose(worker)
             return
+        reply = json.loads(line)
+        if "cannot" in reply:
+            raise UserError(reply["cannot"][:1].upper() + reply["cannot"][1:] + ".")
         task, worker.task = worker.task, None
         if task is not None:
-            self._finish(task, json.loads(line))
+            self._finish(task, reply)
 
     def _finish(self, task: Task, reply: dict[str, Any]) -> None:
         if "error" in reply:

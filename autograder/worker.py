@@ -1,7 +1,8 @@
 """One worker process of a batch: grades what it is handed, one submission at a time, and writes the results.
 
 Started by `batch` as `python -m autograder.worker`. It reads a line of JSON with the settings, then a line for each
-submission, and answers each with a line. Results are on disk before the answer is sent.
+submission, and answers each with a line. Results are on disk before the answer is sent. When it cannot work here at
+all, its one line is {"cannot": sentence}.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from autograder.errors import UserError
+from autograder.errors import SandboxError, UserError
 from autograder.exercise import Course
 from autograder.sandbox.kernel import PR_SET_PDEATHSIG, prctl
 
@@ -23,7 +24,11 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     # Whatever prints must not end up between our answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    worker = _Worker(settings)
+    try:
+        worker = _Worker(settings)
+    except (SandboxError, UserError) as error:
+        print(json.dumps({"cannot": str(error)}), file=answers, flush=True)
+        return
     for line in sys.stdin:
         reply = worker.do(json.loads(line))
         answers.write(json.dumps(reply) + "\n")
@@ -50,8 +55,6 @@ class _Worker:
 
     def do(self, task: dict[str, str]) -> dict[str, Any]:
         """Grade one submission and write its files. {"status", "score", "max_score"} or {"error": sentence}."""
-        from autograder.errors import SandboxError
-
         for last in (False, True):
             try:
                 return self._grade(task["learner"], task["exercise"], Path(task["path"]))
