@@ -158,7 +158,8 @@ class Meter:
     def _let_go_of_finished(self) -> None:
         """Forget works that are done and that nobody may ever wait for: a program may wait for their futures instead."""
         for key, record in list(self._unfinished.items()):
-            if record._work.is_completed():  # type: ignore[attr-defined]
+            work = getattr(record, "_work", None)
+            if work is not None and work.is_completed():
                 del self._unfinished[key]
                 record.end = self.now()
                 record.__dict__.pop("_work", None)
