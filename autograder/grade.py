@@ -56,7 +56,11 @@ class Grader:
             submission = read_submission(path, exercise, under=under)
         except Rejected as error:
             return rejected(learner, exercise, str(error), self, path), None
-        return self.grade_answers(learner, exercise, submission)
+        result, executed = self.grade_answers(learner, exercise, submission)
+        if _a_process_ended(result):
+            # It may have been ended from outside: a machine short of memory, an operator. What happens twice is its own.
+            return self.grade_answers(learner, exercise, submission)
+        return result, executed
 
     def grade_answers(
         self,
@@ -99,6 +103,12 @@ class Grader:
         elif result.status == "crashed":
             result.message = "The answers ended the process they ran in, so nothing could be checked."
         return result, executed.notebook
+
+
+def _a_process_ended(result: Result) -> bool:
+    from autograder.execute import GONE
+
+    return any(c.diagnosis == "died" for c in result.checks) or any(c.message == GONE for c in result.cells)
 
 
 def rejected(

@@ -24,7 +24,7 @@ def grade_cohort(
 ) -> None:
     """Grade everything under `submissions`. Raises UserError when grading itself cannot be done."""
     from autograder.report import table, write_report
-    from autograder.store import ingest
+    from autograder.store import StoreError, ingest
 
     if course.is_workspace:
         raise UserError(
@@ -38,7 +38,12 @@ def grade_cohort(
         _require_sandbox()
         already = f", {batch.done_before} already done" if batch.done_before else ""
         console.print(f"Grading {len(batch.todo)} submissions with {jobs} workers{already}.", markup=False)
-        _run(course, submissions, out, batch, jobs, console)
+        try:
+            _run(course, submissions, out, batch, jobs, console)
+        except OSError as error:
+            raise UserError(
+                f"Grading could not go on: {error}. Run the same command again when that is mended; nothing is graded twice."
+            ) from None
     elif batch.done_before:
         console.print(
             f"All {batch.done_before} submissions are graded already; --force grades again.", markup=False
@@ -47,8 +52,14 @@ def grade_cohort(
         raise UserError(
             f"{submissions} holds no notebooks; they should be at {submissions}/LEARNER/EXERCISE.ipynb."
         )
-    ingest(out)
-    report = write_report(_results(out), out)
+    try:
+        ingest(out)
+        report = write_report(_results(out), out)
+    except (OSError, StoreError) as error:
+        raise UserError(
+            f"The results are in {out}, but the database or the report could not be written: {error}. Run the same "
+            "command again when that is mended; nothing is graded twice."
+        ) from None
     console.print(table(_results(out)))
     console.print(f"Report: {report}", markup=False)
     if batch.errors:
@@ -59,11 +70,12 @@ def grade_cohort(
 
 
 def _require_sandbox() -> None:
+    from autograder.sandbox.confined import why_not
     from autograder.sandbox.outer import bubblewrap
 
-    if bubblewrap() is None:
+    if bubblewrap() is None and why_not():
         raise UserError(
-            "bubblewrap is not installed, and other people's code is not run without it. Install it "
+            "bubblewrap is not installed, and other people's code is not run without a sandbox. Install it "
             "(apt-get install bubblewrap iproute2), or use `autograder check` for your own notebook."
         )
 

@@ -15,6 +15,10 @@ from autograder.release import write_atomic
 from autograder.verdict import Result
 
 
+class StoreError(Exception):
+    """The database cannot be written, for a reason outside of it: a full disk, a folder without permission."""
+
+
 def write_result(folder: Path, result: Result, feedback_html: str, executed: str | None) -> None:
     """Write result.json, feedback.html and, when the notebook ran, executed.ipynb into `folder`.
 
@@ -44,23 +48,24 @@ def read_result(path: Path) -> Result | None:
 def ingest(results: Path, url: str | None = None) -> int:
     """Bring every RESULTS/*/*/result.json into the database; how many there are.
 
-    `url` is an SQLAlchemy URL; RESULTS/results.sqlite when None. What the files no longer hold goes; a damaged SQLite
-    file is put aside as results.sqlite.damaged and made again.
+    `url` is an SQLAlchemy URL, whose tables then hold what the files hold and nothing else. When None, a new
+    RESULTS/results.sqlite takes the place of the old one, so that a reader sees one or the other, and a file that was
+    damaged does not matter. Raises StoreError when it cannot be written.
     """
     import sqlalchemy as sql
 
+    made = results / ".results.sqlite.new"
     try:
-        return _ingest(results, url or _sqlite(results))
-    except sql.exc.DatabaseError:
         if url is not None:
-            raise
-        path = results / "results.sqlite"
-        os.replace(path, path.with_suffix(".sqlite.damaged"))
-        return _ingest(results, _sqlite(results))
-
-
-def _sqlite(results: Path) -> str:
-    return f"sqlite:///{(results / 'results.sqlite').absolute()}"
+            return _ingest(results, url)
+        made.unlink(missing_ok=True)
+        count = _ingest(results, f"sqlite:///{made.absolute()}")
+        os.replace(made, results / "results.sqlite")
+        return count
+    except sql.exc.DatabaseError as error:
+        if url is None:
+            made.unlink(missing_ok=True)
+        raise StoreError(str(error.orig)) from None
 
 
 def _tables() -> tuple[Any, Any, Any]:

@@ -1,0 +1,179 @@
+"""A small course and cohort, and a grader that things are done to while it works."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from autograder.exercise import Course, Exercise
+from autograder.release import skeleton
+from autograder.sandbox.account import below, process_tree
+
+ROOT = Path(__file__).parents[2]
+TOML = """id = "together"
+title = "Together"
+module = "m0"
+lesson = "00-together"
+number = 1
+minutes = 1
+skills = ["adds"]
+hints = ["Add."]
+[points]
+alone = 1
+ranks = 2
+[limits]
+ranks = 3
+wall_s = 30
+[diagnoses]
+"""
+EXERCISE = """---
+kernelspec: {name: python3, display_name: Python 3, language: python}
+---
+# Together
+
+```{code-cell} ipython3
+import torch
+import torch.distributed as dist
+```
+
+```{code-cell} ipython3
+:answer: add
+
+def add(x):
+    ### BEGIN SOLUTION
+    if dist.is_initialized():
+        dist.all_reduce(x)
+        return x
+    return x + x
+    ### END SOLUTION
+```
+"""
+JUDGE = """import torch
+from autograder import expect
+from autograder.judge import check
+
+@check("alone")
+def alone(learner, draw):
+    x = draw.tensor(5)
+    expect.close(learner.call("add", x), x + x)
+
+@check("ranks")
+def ranks(learner, draw):
+    for world in (2, 3):
+        shards = [draw.tensor(7) for _ in range(world)]
+        expect.close(learner.on_ranks(world).call("add", shards).outputs, sum(shards))
+"""
+ANSWERS = {
+    "right": None,
+    "wrong": "def add(x):\n    return x",
+    "raises": "def add(x):\n    return y",
+    "exits": "import os\nos._exit(3)",
+}
+LEARNERS = 12
+
+
+class Batch:
+    """A cohort on disk and the command that grades it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.course = folder, folder / "course"
+        self.submissions = folder / "submissions"
+        exercise = self.course / "exercises" / "together"
+        exercise.mkdir(parents=True)
+        for name, text in {"exercise.toml": TOML, "exercise.md": EXERCISE, "judge.py": JUDGE}.items():
+            (exercise / name).write_text(text)
+        self.exercise: Exercise = Course(self.course).exercise("together")
+        for number in range(LEARNERS):
+            answer = list(ANSWERS.values())[number % len(ANSWERS)]
+            path = self.submissions / f"learner-{number:02}" / "together.ipynb"
+            path.parent.mkdir(parents=True)
+            path.write_text(self.notebook(answer))
+
+    def notebook(self, answer: str | None) -> str:
+        made = skeleton(self.exercise)
+        for cell in made.cells:
+            if cell.metadata.get("nbgrader", {}).get("grade_id") == "add":
+                cell.source = answer or self.exercise.solution()["add"]
+        return nbformat.writes(made)
+
+    def command(self, out: Path) -> list[str]:
+        return [
+            sys.executable, "-m", "autograder.cli", "grade", str(self.submissions), "--out", str(out), "--jobs", "2",
+            "--seed", "faults", "--course", str(self.course),
+        ]  # fmt: skip
+
+    def start(self, out: Path, **more: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, **more
+        )
+
+    def grade(self, out: Path, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Grade to the end. `before`: a program that starts the grader (prlimit, unshare …)."""
+        return subprocess.run([*before, *self.command(out)], capture_output=True, text=True, cwd=ROOT, timeout=180)
+
+    def results(self, out: Path) -> dict[str, dict[str, Any]]:
+        """Every result.json by learner, without what each run takes of time and memory; each must be whole."""
+        found = {}
+        for path in sorted(out.glob("*/*/result.json")):
+            result = json.loads(path.read_text())
+            result.pop("resources")
+            assert (path.parent / "feedback.html").read_text().rstrip().endswith("</html>")
+            found[path.parts[-3]] = result
+        return found
+
+    def rows(self, out: Path) -> list[tuple[str, str, float]]:
+        with sqlite3.connect(out / "results.sqlite") as connection:
+            return connection.execute("SELECT learner, status, score FROM submissions ORDER BY learner").fetchall()
+
+
+@pytest.fixture(scope="session")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    return Batch(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(batch: Batch, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The results of a run that nothing happened to."""
+    out = tmp_path_factory.mktemp("undisturbed") / "results"
+    done = batch.grade(out)
+    assert done.returncode == 0, done.stderr
+    found = batch.results(out)
+    assert [found[f"learner-{n:02}"]["score"] for n in range(4)] == [3, 0, 0, 0]
+    return found
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """(process id, what it is) of everything that grader `pid` has started."""
+    for child in below(pid, process_tree()):
+        try:
+            line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if "autograder.worker" in line:
+            yield child, "worker"
+        elif line.startswith(("bwrap", "/usr/bin/bwrap")):
+            yield child, "wall"
+        elif "autograder.sandbox.server" in line:
+            yield child, "sandbox"  # the server, the init of a room, an agent or a rank: all are its forks
+
+
+def leftovers(pids: set[int]) -> set[int]:
+    """Which of `pids` still run."""
+    found = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX" and os.path.exists(f"/proc/{pid}"):
+            found.add(pid)
+    return found
