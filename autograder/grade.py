@@ -22,8 +22,11 @@ from autograder.verdict import CellResult, CheckResult, Resources, Result, Statu
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+    from autograder.execute import Executed
     from autograder.exercise import Exercise
     from autograder.sandbox.host import Sandbox
+
+ATTEMPTS = 4  # at one submission whose processes end, until two agree
 
 
 @dataclass
@@ -56,11 +59,18 @@ class Grader:
             submission = read_submission(path, exercise, under=under)
         except Rejected as error:
             return rejected(learner, exercise, str(error), self, path), None
-        result, executed = self.grade_answers(learner, exercise, submission)
-        if _a_process_ended(result):
-            # It may have been ended from outside: a machine short of memory, an operator. What happens twice is its own.
-            return self.grade_answers(learner, exercise, submission)
-        return result, executed
+        # A process that ended may have been ended from outside: a machine short of memory, an operator. The answers'
+        # own doing is what happens twice.
+        seen: list[object] = []
+        for _ in range(ATTEMPTS):
+            result, executed = self._attempt(learner, exercise, submission, lambda check: None)
+            if not executed.process_ended and not any(c.diagnosis == "died" for c in result.checks):
+                break
+            outcome = _outcome(result)
+            if outcome in seen:
+                break
+            seen.append(outcome)
+        return result, executed.notebook
 
     def grade_answers(
         self,
@@ -69,7 +79,17 @@ class Grader:
         submission: Submission,
         on_check: Callable[[CheckResult], None] = lambda result: None,
     ) -> tuple[Result, NotebookNode]:
-        """Grade answers that have been read already."""
+        """Grade answers that have been read already, once."""
+        result, executed = self._attempt(learner, exercise, submission, on_check)
+        return result, executed.notebook
+
+    def _attempt(
+        self,
+        learner: str,
+        exercise: Exercise,
+        submission: Submission,
+        on_check: Callable[[CheckResult], None],
+    ) -> tuple[Result, Executed]:
         from autograder.execute import execute
         from autograder.sandbox.host import SandboxRoom
 
@@ -102,13 +122,16 @@ class Grader:
             )
         elif result.status == "crashed":
             result.message = "The answers ended the process they ran in, so nothing could be checked."
-        return result, executed.notebook
+        return result, executed
 
 
-def _a_process_ended(result: Result) -> bool:
-    from autograder.execute import GONE
-
-    return any(c.diagnosis == "died" for c in result.checks) or any(c.message == GONE for c in result.cells)
+def _outcome(result: Result) -> object:
+    """What does not differ between two gradings of the same answers: no measured figures."""
+    return (
+        result.status,
+        [(c.id, c.status) for c in result.cells],
+        [(c.id, c.status, c.diagnosis) for c in result.checks],
+    )
 
 
 def rejected(

@@ -36,7 +36,7 @@ def grade_cohort(
         console.print(f"note: {warning}", markup=False)
     if batch.todo:
         _require_sandbox()
-        already = f", {batch.done_before} already done" if batch.done_before else ""
+        already = f", {len(batch.done_before)} already done" if batch.done_before else ""
         console.print(f"Grading {len(batch.todo)} submissions with {jobs} workers{already}.", markup=False)
         try:
             _run(course, submissions, out, batch, jobs, console)
@@ -46,11 +46,16 @@ def grade_cohort(
             ) from None
     elif batch.done_before:
         console.print(
-            f"All {batch.done_before} submissions are graded already; --force grades again.", markup=False
+            f"All {len(batch.done_before)} submissions are graded already; --force grades again.", markup=False
         )
     else:
         raise UserError(
             f"{submissions} holds no notebooks; they should be at {submissions}/LEARNER/EXERCISE.ipynb."
+        )
+    lost = batches.lost(batch, out)
+    if lost:
+        raise UserError(
+            f"{len(lost)} results are no longer in {out}; something has removed them. Run the same command again: {_few(lost)}"
         )
     try:
         ingest(out)
@@ -63,10 +68,15 @@ def grade_cohort(
     console.print(table(_results(out)))
     console.print(f"Report: {report}", markup=False)
     if batch.errors:
-        lines = "\n  ".join(batch.errors)
         raise UserError(
-            f"{len(batch.errors)} submissions could not be graded; run the same command again:\n  {lines}"
+            f"{len(batch.errors)} submissions could not be graded; run the same command again: "
+            + _few([f"{name}: {why}" for name, why in batch.errors])
         )
+
+
+def _few(lines: list[str], most: int = 10) -> str:
+    rest = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return "".join(f"\n  {line}" for line in lines[:most] + rest)
 
 
 def _require_sandbox() -> None:

@@ -7,6 +7,7 @@ database that is lost or damaged is made again from the files.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,15 @@ def write_result(folder: Path, result: Result, feedback_html: str, executed: str
         if part in ("", ".", "..") or "\0" in part or "/" in part:
             raise ValueError(f"{part!r} cannot name a folder of results")
     folder.mkdir(parents=True, exist_ok=True)
+    for draft in folder.glob(".*.tmp"):  # of a worker that was killed while it wrote
+        draft.unlink(missing_ok=True)
     if executed is None:
         (folder / "executed.ipynb").unlink(missing_ok=True)
     else:
         write_atomic(folder / "executed.ipynb", executed.encode("utf-8", "replace"))
     write_atomic(folder / "feedback.html", feedback_html.encode("utf-8", "replace"))
-    text = result.model_dump_json(by_alias=True, indent=1) + "\n"
+    # Not pydantic's own JSON, which fails for a folder's name that is no Unicode.
+    text = json.dumps(result.model_dump(by_alias=True), ensure_ascii=False, indent=1) + "\n"
     write_atomic(folder / "result.json", text.encode("utf-8", "replace"))
 
 
@@ -106,7 +110,7 @@ def _ingest(results: Path, url: str) -> int:
                 if result is None:
                     continue
                 count += 1
-                key = {"learner": path.parent.parent.name, "exercise": path.parent.name}
+                key = {"learner": _unicode(path.parent.parent.name), "exercise": _unicode(path.parent.name)}
                 connection.execute(submissions.insert().values(
                     **key, status=result.status, score=result.score, max_score=result.max_score, message=result.message,
                     seed=result.seed, engine=result.engine, wall_s=result.resources.wall_s,
@@ -124,13 +128,16 @@ def _ingest(results: Path, url: str) -> int:
     return count
 
 
+def _unicode(name: str) -> str:
+    """The name of a folder, also when its bytes are no UTF-8; two names never become one."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of result.json, as committed in result.schema.json."""
     return Result.model_json_schema(by_alias=True)
 
 
 if __name__ == "__main__":  # python -m autograder.store: write the schema again after verdict.py has changed
-    import json
-
     path = Path(__file__).with_name("result.schema.json")
     path.write_text(json.dumps(schema(), indent=1) + "\n")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ import pytest
 
 from autograder.exercise import Course, Exercise
 from autograder.release import skeleton
-from autograder.sandbox.account import below, process_tree
 
 ROOT = Path(__file__).parents[2]
 TOML = """id = "together"
@@ -78,7 +75,7 @@ ANSWERS = {
     "raises": "def add(x):\n    return y",
     "exits": "import os\nos._exit(3)",
 }
-LEARNERS = 12
+LEARNERS = 20
 
 
 class Batch:
@@ -118,9 +115,7 @@ class Batch:
 
     def grade(self, out: Path, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """Grade to the end. `before`: a program that starts the grader (prlimit, unshare …)."""
-        return subprocess.run(
-            [*before, *self.command(out)], capture_output=True, text=True, cwd=ROOT, timeout=180
-        )
+        return subprocess.run([*before, *self.command(out)], capture_output=True, text=True, cwd=ROOT, timeout=180)
 
     def results(self, out: Path) -> dict[str, dict[str, Any]]:
         """Every result.json by learner, without what each run takes of time and memory; each must be whole."""
@@ -134,9 +129,7 @@ class Batch:
 
     def rows(self, out: Path) -> list[tuple[str, str, float]]:
         with sqlite3.connect(out / "results.sqlite") as connection:
-            return connection.execute(
-                "SELECT learner, status, score FROM submissions ORDER BY learner"
-            ).fetchall()
+            return connection.execute("SELECT learner, status, score FROM submissions ORDER BY learner").fetchall()
 
 
 @pytest.fixture(scope="session")
@@ -152,32 +145,4 @@ def undisturbed(batch: Batch, tmp_path_factory: pytest.TempPathFactory) -> dict[
     assert done.returncode == 0, done.stderr
     found = batch.results(out)
     assert [found[f"learner-{n:02}"]["score"] for n in range(4)] == [3, 0, 0, 0]
-    return found
-
-
-def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """(process id, what it is) of everything that grader `pid` has started."""
-    for child in below(pid, process_tree()):
-        try:
-            line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if "autograder.worker" in line:
-            yield child, "worker"
-        elif line.startswith(("bwrap", "/usr/bin/bwrap")):
-            yield child, "wall"
-        elif "autograder.sandbox.server" in line:
-            yield child, "sandbox"  # the server, the init of a room, an agent or a rank: all are its forks
-
-
-def leftovers(pids: set[int]) -> set[int]:
-    """Which of `pids` still run."""
-    found = set()
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if state not in "ZX" and os.path.exists(f"/proc/{pid}"):
-            found.add(pid)
     return found

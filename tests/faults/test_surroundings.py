@@ -25,19 +25,11 @@ def sentence(done) -> str:
     return " ".join(said.split())
 
 
-def test_a_full_disk_is_told_and_grading_goes_on_when_there_is_room(
-    batch: Batch, undisturbed, tmp_path: Path
-):
+def test_a_full_disk_is_told_and_grading_goes_on_when_there_is_room(batch: Batch, undisturbed, tmp_path: Path):
     out = tmp_path / "results"
     out.mkdir()
     kept = tmp_path / "kept"
-    small = (
-        *PRIVATE_MOUNTS,
-        "sh",
-        "-c",
-        f'mount -t tmpfs -o size=96k tmpfs {out}; "$@"; s=$?; cp -r {out} {kept}; exit $s',
-        "-",
-    )
+    small = (*PRIVATE_MOUNTS, "sh", "-c", f'mount -t tmpfs -o size=96k tmpfs {out}; "$@"; s=$?; cp -r {out} {kept}; exit $s', "-")
     said = sentence(batch.grade(out, small))
     assert "No space left on device" in said
     shutil.copytree(kept, out, dirs_exist_ok=True)
