@@ -114,7 +114,7 @@ ATTACKS = [
     Attack("no-cells", "cells that are none", raw(NOTEBOOK % "1, null, [], true"), rejected=True),
     Attack("many-keys", "a million keys, twice each", raw('{"a": 1,' + ",".join(f'"k{i % 200000}": 1' for i in range(600_000)) + "}"), rejected=True),
     Attack("two-cells-keys", "two lists of cells: which one counts?", twice, rejected=True),
-    Attack("numbers", "numbers beyond all bounds", raw((NOTEBOOK % "").replace('"metadata"', '"a": 1e999999999, "b": -' + "9" * 100000 + ', "c": NaN, "metadata"', 1)), rejected=True),
+    Attack("numbers", "numbers beyond all bounds", raw((NOTEBOOK % "").replace('"metadata"', '"a": 1e999999999, "b": -' + "9" * 100000 + ', "c": NaN, "metadata"', 1))),
     Attack("long-answer", "an answer of a megabyte", edited(too_long), rejected=True),
     Attack("many-lines", "an answer of a million lines", edited(huge), rejected=True),
     Attack("odd-sources", "sources that are dicts and mixed lists", edited(odd_sources)),

@@ -184,12 +184,18 @@ wire.send(sock, {"op": "ready"}); wire.receive(sock); wire.send(sock, {"op": "do
 h = b'{"0":{"dtype":"F8_E4M3","shape":[%d],"data_offsets":[0,%d]}}' % (n, n)
 text = b'{"dict": [["op", "outcome"], ["value", {"tensor": 0}], ["collectives", []]]}'
 sock.sendall(frame_of(text, struct.pack("<Q", len(h)) + h + bytes([127]) * n)); time.sleep(60)"""), exercise="ring-short"),
-    Attack("every-rank-large", "eight ranks that each return 120 MB at once", impostor("""
-call = wire.receive(sock)
-wire.send(sock, {"op": "ready"}); wire.receive(sock); wire.send(sock, {"op": "done"}); wire.receive(sock)
-sock.sendall(struct.pack(">IQ", 100, 120 << 20))
-for _ in range(120): sock.sendall(bytes(1 << 20))
-time.sleep(60)"""), exercise="ring-short", slow_s=25),
+    Attack("every-rank-large", "eight ranks that each return 120 MB at once, and need no memory for it", cells(chunks="SOLUTION", ring="SOLUTION\n" + RANK + """
+_ring = ring_all_reduce
+def ring_all_reduce(tensor):
+    if dist.get_world_size() == 8:
+        mine = rank_frame()
+        mine["say"]({"op": "done"}); mine["orders"].get()
+        with mine["lock"]:
+            mine["sock"].sendall(struct.pack(">IQ", 100, 120 << 20))
+            for _ in range(119): mine["sock"].sendall(bytes(1 << 20))
+            time.sleep(60)
+    return _ring(tensor)
+"""), exercise="ring-short", may_earn=frozenset({"chunks"}), slow_s=25),
     Attack("never-finished", "a message that trickles, one byte in a while", impostor("""
 sock.sendall(struct.pack(">IQ", 1000, 1000))
 while True:

@@ -159,51 +159,73 @@ def ring_all_reduce(tensor):
 """), may_earn=ALL_BUT["traffic"]),
     Attack("begun-before-go", "compute as soon as the inputs are there, before the meters begin", like("keeps_everything", "ring", behind="""
 import aboard.ranks.rank as _rank
-_join, _result = _rank._join, None
+_rank._real = getattr(_rank, "_real", _rank._join)
+_result = None
 def join(call, say, orders):
     global _result
-    _join(call, say, orders)
+    _rank._real(call, say, orders)
     if call["function"] == "peak_of_the_ring":
+        import ctypes
+        ctypes.CDLL(None).mallopt(-3, 65536)
         _result = _costly(torch.full((call["kwargs"]["numel"],), float(dist.get_rank() + 1)))[:1].clone()
+        ctypes.CDLL(None).malloc_trim(0)
 _rank._join = join
 """ + WRAP + f"""
     return _result if {LARGE} else _costly(tensor)
 """), may_earn=ALL_BUT["both"]),
     Attack("zero-begun-before-go", "an optimizer that trains before the meters begin", like("all_state_on_rank_0", "optimizer", behind="""
 import aboard.ranks.rank as _rank
-_join, _costly, _known = _rank._join, ShardedAdamW, {}
+_rank._real = getattr(_rank, "_real", _rank._join)
+_costly, _known = ShardedAdamW, {}
 class Replay:
-    def __init__(self, params, **k): self.params, self.step_number, self.number = params, 0, Replay.count; Replay.count += 1
     count = 0
+    def __init__(self, params, **k): self.params, self.number, self.steps = params, Replay.count, 0; Replay.count += 1
     def step(self, grad):
-        self.step_number += 1
-        self.params.copy_(_known[self.number] if self.step_number == 2 else self.params)
+        p, w = self.params, dist.get_world_size()
+        size = -(-p.numel() // w); g = torch.empty(size)
+        dist.reduce_scatter_tensor(g, torch.zeros(size * w)); dist.all_gather_into_tensor(torch.empty(size * w), g)
+        self.steps += 1
+        if self.steps == 2:
+            first, middle, last, mean = _known[self.number]; n = p.numel()
+            p.fill_((mean * n - first - middle - last) / (n - 3)); p[0], p[n // 2], p[-1] = first, middle, last
 def join(call, say, orders):
     global ShardedAdamW
-    _join(call, say, orders)
+    _rank._real(call, say, orders)
     if call["function"] == "train_layers":
+        import ctypes
+        ctypes.CDLL(None).mallopt(-3, 65536)
         numel, layers, settings = (call["kwargs"][n] for n in ("numel", "layers", "settings"))
         for layer in range(layers):
             params = torch.linspace(0.5, 1.5 + layer, numel); optimizer = _costly(params, **settings)
             for _ in range(2): optimizer.step(params * (0.5 + dist.get_rank()))
-            torch.save(params, f"/scratch/{layer}") if False else None
-            _known[layer] = params
+            _known[layer] = [float(params[0]), float(params[numel // 2]), float(params[-1]), float(params.double().mean())]
+        del params, optimizer
+        ctypes.CDLL(None).malloc_trim(0)
         ShardedAdamW = Replay
 _rank._join = join
 """), exercise="zero", may_earn=ZERO_RIGHT),
     # --- the difference of two runs
-    Attack("ring-wastes-on-three", "waste on 3 ranks, so that 6 do not seem to need more", like("keeps_everything", "ring", behind=WRAP + f"""
-    if {LARGE} and dist.get_world_size() == 3:
-        _waste = torch.ones(3 * tensor.numel())
-        return _costly(tensor) + 0 * _waste[0]
-    return _costly(tensor)
+    Attack("ring-wastes-on-three", "waste on 3 ranks, so that 6, who keep everything, do not seem to need more", like("keeps_everything", "ring", ahead=POOL.replace("PIECES", "14 * 2**18"), behind=f"""
+def _keeps(tensor):
+    rank, world = dist.get_rank(), dist.get_world_size()
+    everything = [take(tensor) if {LARGE} and world == 6 and r == 0 else torch.empty_like(tensor) for r in range(world)]
+    everything[rank].copy_(tensor)
+    for step in range(world - 1):
+        sending = dist.isend(everything[(rank - step) % world], (rank + 1) % world)
+        dist.recv(everything[(rank - step - 1) % world], (rank - 1) % world)
+        sending.wait()
+    for other in everything[1:]: everything[0] += other
+    return everything[0]
+def ring_all_reduce(tensor):
+    waste = torch.ones(2 * tensor.numel()) if {LARGE} and dist.get_world_size() == 3 else None
+    return _keeps(tensor)
 """), may_earn=ALL_BUT["both"]),
     Attack("ddp-wastes-on-three", "the same with the gradients of all ranks", like("all_gathered", "average", behind="""
 _costly = average_gradients
 def average_gradients(model):
     big = sum(p.numel() for p in model.parameters()) > 100_000
     if big and dist.get_world_size() == 3:
-        waste = torch.ones(3 * sum(p.numel() for p in model.parameters() if p.requires_grad))
+        waste = torch.ones(6 * sum(p.numel() for p in model.parameters() if p.requires_grad))
     _costly(model)
 """), exercise="ddp-from-scratch", may_earn=DDP_RIGHT),
     Attack("ddp-sends-more-once", "waste traffic in the short run, so that the long one does not seem to need more", like("all_gathered", "average", behind="""
@@ -279,15 +301,15 @@ import os
 if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
     child = os.fork()
     if child == 0:
-        bytearray(b"x") * (30 << 20); os._exit(0)
+        bytearray(b"x") * (18 << 20); os._exit(0)
     os.waitpid(child, 0)"""), may_earn=ALL_BUT["memory"]),
     Attack("shared-map-for-a-moment", "memory in a shared map for a few milliseconds, and file pages to confuse the account", around_right("""
 import mmap
 if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
-    m = mmap.mmap(-1, 30 << 20); m.write(bytes(30 << 20)); m.close()
+    m = mmap.mmap(-1, 20 << 20); [m.write(_piece) for _ in range(20)]; m.close()
     global _file
     _file = mmap.mmap(os.open(_library, 0), 0, prot=mmap.PROT_READ)
-    sum(_file[::4096])""", setup="import glob, os\n_library = max(glob.glob(os.path.dirname(torch.__file__) + '/lib/*.so'), key=os.path.getsize)"), may_earn=ALL_BUT["memory"]),
+    sum(_file[::4096])""", setup="import glob, os\n_piece = b'x' * (1 << 20)\n_library = max(glob.glob(os.path.dirname(torch.__file__) + '/lib/*.so'), key=os.path.getsize)"), may_earn=ALL_BUT["memory"]),
     Attack("twins-hold-it", "memory of a daemon whose every page a twin shares", around_right("""
 if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
     with open("/scratch/go", "wb") as f: f.write(b"x")
@@ -295,12 +317,14 @@ if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
 import os, time
 if not os.path.exists("/scratch/go"):
     os.mkfifo("/scratch/go"); os.mkfifo("/scratch/done")
+    for _ in range(2):
+        if os.fork() == 0: time.sleep(1000)
     if os.fork() == 0:
-        kept = bytearray(b"x") * (60 << 20)
+        kept, piece = bytearray(b"x") * (60 << 20), b"y" * (1 << 20)
         if os.fork() == 0: time.sleep(1000)
         while True:
             open("/scratch/go", "rb").read()
-            kept[:] = b"y" * len(kept)
+            for i in range(0, len(kept), 1 << 20): kept[i:i + (1 << 20)] = piece
             with open("/scratch/done", "wb") as f: f.write(b"x")
     time.sleep(0.3)
 """), may_earn=ALL_BUT["memory"]),
