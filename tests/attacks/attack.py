@@ -50,6 +50,23 @@ def tell():
         raise RuntimeError(open(os.path.expanduser("~/escaped")).read())
 """
 ESCAPED = "ESC" + "APED "
+# What a room must look like to the one who comes next.
+VISITOR = """
+import os
+fields = next(line for line in open("/proc/net/sockstat") if line.startswith("TCP:")).split()
+if int(fields[fields.index("tw") + 1]) > 500:
+    got(("connections of others wait here", fields))
+for family in ("tcp", "udp", "unix"):
+    lines = [line for line in open("/proc/net/" + family).read().splitlines()[1:] if " 06 00000000:" not in line]
+    if len(lines) > 20:
+        got((family, len(lines)))
+for folder in ("/scratch", "/dev/shm"):
+    names = [n for n in os.listdir(folder) if not n.startswith(".") and n != "escaped"]
+    if names:
+        got((folder, names[:5]))
+if len([p for p in os.listdir("/proc") if p.isdigit()]) > 3:
+    got("processes of others")
+"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,7 @@ class Attack:
     about: what it tries, in a phrase. make: the notebook's bytes; or place: puts something at the submission's path.
     may_earn: checks that its code meets honestly. rejected: it must be refused as no notebook. kernel: also run under
     the kernel engine in the short form, for its path differs there. slow_s: seconds it may take beyond the exercise's
-    own wall limit. also: a further assertion. alone: it needs one process only, so it is run without namespaces too.
+    own wall limit. also: a further assertion. visit: look around in the room of the next one for what was left. alone: it needs one process only, so it is run without namespaces too.
     """
 
     name: str
@@ -74,6 +91,7 @@ class Attack:
     learner: str = "mallory"
     also: Callable[[Found], None] | None = None
     slow_s: float = 15.0
+    visit: bool = False
 
 
 def cells(**answers: str) -> Make:

@@ -22,7 +22,7 @@ from autograder.exercise import Course, Exercise
 from autograder.sandbox.account import below, process_tree
 from autograder.verdict import Result
 from tests import ordinary_user
-from tests.attacks.attack import ESCAPED, Attack
+from tests.attacks.attack import ESCAPED, VISITOR, Attack, before
 from tests.cohort import notebook
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +82,7 @@ class Ground:
         shutil.copytree(ROOT / "exercises", self.course_folder / "exercises")
         ring = self.course_folder / "exercises" / "ring-all-reduce"
         _variant(ring, "ring-short", wall_s=3)
+        _variant(ring, "ring-eight", wall_s=8)
         _variant(ring, "ring-small", wall_s=24, memory_mib=512)
         _variant(ring, "ring-quick", keep=("chunks", "result"))
         _variant(ring, "ring-alone", wall_s=8, keep=("chunks",), ranks=1)
@@ -230,6 +231,11 @@ class Ground:
         before = self._look(one)
         found = self.grade(one.learner, exercise.id, path)
         self._compare(one, exercise, before, found)
+        if one.visit and self.layer == "bubblewrap" and self.engine == "fork":
+            visitor = self.course.exercise("ring-alone")
+            seen = self.grade("visitor", visitor.id, self.hand_in("visitor", visitor.id, str(before(VISITOR)(self, visitor))))
+            if ESCAPED in seen.printed or seen.result is None:
+                found.wrong.append(f"the next one finds {seen.printed[-600:]}")
         self._suspects.append(one.name)
         if innocents_every and len(self._suspects) >= innocents_every:
             suspects, self._suspects = ", ".join(self._suspects), []
@@ -251,7 +257,7 @@ class Ground:
         mine = {p for p in (self.submissions / one.learner, self.out / one.learner)}
         outside = [
             p for folder in (self.home, self.submissions, self.out, self.course_folder) for p in folder.rglob("*")
-            if not mine & {p, *p.parents} and not p.name.startswith(".") and not {"right", "wrong"} & set(p.parts)
+            if not mine & {p, *p.parents} and not p.name.startswith(".") and not {"right", "wrong", "visitor"} & set(p.parts)
             and "__pycache__" not in p.parts
         ]  # fmt: skip
         forget_high_water(pid)

@@ -39,12 +39,12 @@ for _ in range(10):
                 except (OSError, ValueError): pass
             while True: time.sleep(0.01)
         os._exit(0)
-"""), kernel=True, alone=True),
+"""), kernel=True, alone=True, visit=True),
     Attack("daemons-in-rank", "the same from a rank, holding the sockets", inside("""import os, time
 for _ in range(10):
     if os.fork() == 0:
         os.setsid()
-        while True: time.sleep(0.01)""")),
+        while True: time.sleep(0.01)"""), visit=True),
     Attack("fork-bomb", "processes that fork for ever", before("""
 import os
 if os.fork() == 0:
@@ -79,23 +79,15 @@ for _ in range(30): subprocess.Popen([sys.executable, "-S", "-c", code]); time.s
 time.sleep(2.0); print("held", 30 * 60)
 """), exercise="ring-small", also=took_at_most(0)),
     Attack("memory-in-sockets", "hundreds of megabytes in the buffers of sockets that nobody reads", before("""
-import os, socket, time
+import socket, time
 total, kept = 0, []
-read, write = os.pipe()
-for child in range(12):
-    if os.fork() == 0:
-        mine = 0
+while total < 800 << 20 and len(kept) < 220:
+    pair = socket.socketpair(); kept.append(pair)
+    for s in pair:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22); s.setblocking(False)
         try:
-            while True:
-                pair = socket.socketpair(); kept.append(pair)
-                for s in pair:
-                    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22); s.setblocking(False)
-                    try:
-                        while True: mine += s.send(bytes(1 << 16))
-                    except BlockingIOError: pass
-        except OSError: pass
-        os.write(write, mine.to_bytes(8, "big")); time.sleep(100)
-for child in range(12): total += int.from_bytes(os.read(read, 8), "big")
+            while total < 800 << 20: total += s.send(bytes(1 << 16))
+        except BlockingIOError: pass
 time.sleep(0.3); print("held", total >> 20)
 """), exercise="ring-small", also=took_at_most(512)),
     Attack("shared-maps", "memory in shared maps, in one process after the other", before("""
@@ -105,20 +97,20 @@ for _ in range(30):
     if os.fork() == 0: time.sleep(100)
     m.close()
 time.sleep(1); print("held", 30 * 60)
-"""), exercise="ring-small", also=took_at_most(0)),
+"""), exercise="ring-small", also=took_at_most(0), visit=True),
     Attack("disk", "fill every folder that can be written", before("""
 import os
 for folder in ("/scratch", "/tmp", "/dev/shm", "/var/tmp", "/run", os.path.expanduser("~")):
     for i in range(100):
         try: open(f"{folder}/@MARK@{i}", "wb").write(b"x" * (50 << 20))
         except OSError: break
-"""), exercise="ring-small", alone=True),
+"""), exercise="ring-small", alone=True, visit=True),
     Attack("files", "a hundred thousand files and folders", before("""
 import os
 try:
     for i in range(100_000): os.makedirs(f"{os.path.expanduser('~')}/@MARK@{i}/x")
 except OSError: pass
-""")),
+"""), visit=True),
     Attack("deep-folder", "folders a thousand deep", before("import os\nfor i in range(1500):\n    os.mkdir('d' * 200); os.chdir('d' * 200)"), alone=True),
     Attack("huge-file", "one file of a terabyte with nothing in it", before("import os\nfd = os.open('big', os.O_CREAT | os.O_RDWR)\ntry: os.ftruncate(fd, 1 << 40)\nexcept OSError: pass"), alone=True),
     Attack("output", "a gigabyte of output, by Python, by descriptors and by programs", before("""
@@ -142,14 +134,14 @@ class Slow(dict): pass
 """, ring="import aboard.wire as w\ndef forever(*a, **k):\n    while True: pass\ndef ring_all_reduce(t):\n    w._pack = forever\n    return t"), exercise="ring-short"),
     Attack("never-reads", "a rank that never reads its inputs, so that sending them blocks", before("""
 import autograder.sandbox.agent as agent, socket, struct, time
-live = agent.live_as_rank
+agent.live = live = getattr(agent, "live", agent.live_as_rank)
 def deaf(sock, lookup):
     head = b""
     while len(head) < 12: head = sock.recv(12, socket.MSG_PEEK)
     if struct.unpack(">IQ", head)[1] > 300_000: time.sleep(1000)
     live(sock, lookup)
 agent.live_as_rank = deaf
-""", chunks="SOLUTION", ring="SOLUTION"), exercise="ring-short", may_earn=frozenset({"chunks", "result", "memory"})),
+""", chunks="SOLUTION", ring="SOLUTION"), exercise="ring-eight", may_earn=frozenset({"chunks", "result", "memory"}), slow_s=2.5),
     Attack("descriptors", "every descriptor there is", before("import os\nkept = []\ntry:\n    while True: kept.append(os.open('/dev/null', 0))\nexcept OSError: pass"), alone=True),
     Attack("huge-result", "results of a gigabyte from every rank", inside("return torch.zeros(250_000_000, dtype=torch.uint8)"), slow_s=25),
     Attack("large-results", "results of 100 MB from every rank, just under the limit", inside("return torch.zeros(100_000_000, dtype=torch.uint8)"), slow_s=25),
@@ -183,6 +175,6 @@ print("held", int(line.split()[1]) >> 10)
     Attack("slow-rooms", "every room but the first takes as long as it may to run the notebook's cells", before("""
 import socket, time
 if socket.gethostname() != "rank0":
-    time.sleep(2.7)
-""", chunks="SOLUTION", ring="SOLUTION"), exercise="ring-short", may_earn=frozenset({"chunks", "result", "traffic", "memory"}), slow_s=6),
+    time.sleep(3.5)
+""", chunks="SOLUTION", ring="SOLUTION"), exercise="ring-eight", may_earn=frozenset({"chunks", "result", "traffic", "memory"}), slow_s=2.5),
 ]  # fmt: skip

@@ -71,7 +71,7 @@ try:
     shared_memory.SharedMemory("@MARK@", create=True, size=1 << 20).buf[0] = 1
     open("/tmp/@MARK@", "w").write("x"); open("/dev/shm/@MARK@b", "w").write("x")
 except OSError: pass
-"""), kernel=True, alone=True),
+"""), kernel=True, alone=True, visit=True),
     Attack("namespaces", "unshare, setns, mount, chroot and pivot_root", before("""
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -139,20 +139,14 @@ for folder in [*sys.path, *site.getsitepackages(), os.path.expanduser("~/.local/
         try:
             os.makedirs(folder, exist_ok=True); open(os.path.join(folder, name), "w").write("print('ESC' 'APED start-up file ran')")
         except (OSError, TypeError): pass
-""")),
-    Attack("ports-of-the-next", "use up every port of the rank's address, for those who are graded next", before("""
+"""), visit=True),
+    Attack("ports-of-the-next", "use up the ports of the rank's address, for those who are graded next", before("""
 import socket
-def burn(address):
-    server = socket.create_server((address, 0), backlog=64)
-    try:
-        for _ in range(40000):
-            c = socket.create_connection(server.getsockname(), timeout=0.5)
-            a, _ = server.accept(); c.close(); a.close()
-    except OSError as error:
-        print(error)
-for address in ("10.77.0.1",): burn(address)
-print("burnt")
-"""), slow_s=30),
+server = socket.create_server(("10.77.0.1", 0), backlog=64)
+for _ in range(3000):
+    c = socket.create_connection(server.getsockname(), timeout=0.5)
+    a, _ = server.accept(); c.close(); a.close()
+"""), visit=True),
     Attack("flood-the-switch", "broadcasts and datagrams to all ranks as fast as they go", before("""
 import socket, os, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -163,17 +157,18 @@ while time.time() < end:
         except OSError: pass
 """)),
     Attack("half-open", "connections left half open to all ranks, with full buffers", inside("""import socket, os
-server = socket.create_server((f"10.77.0.{dist.get_rank() + 1}", 7001))
+port = 7000 + tensor.numel() % 900
+server = socket.create_server((f"10.77.0.{dist.get_rank() + 1}", port))
 dist.barrier()
 if os.fork() == 0:
     kept = []
     for r in range(dist.get_world_size()):
         for _ in range(20):
             try:
-                c = socket.create_connection((f"10.77.0.{r + 1}", 7001), timeout=1); c.setblocking(False); kept.append(c)
+                c = socket.create_connection((f"10.77.0.{r + 1}", port), timeout=1); c.setblocking(False); kept.append(c)
                 while True: c.send(bytes(1 << 16))
             except OSError: pass
-    import time; time.sleep(100)""")),
+    import time; time.sleep(100)"""), visit=True),
     Attack("ranks-of-others", "one rank signals, reads and joins the rooms of the others", inside("""import os, socket
 for pid in os.listdir("/proc"):
     if pid.isdigit() and b"sandbox" in open(f"/proc/{pid}/cmdline", "rb").read() and socket.gethostname() != f"rank{dist.get_rank()}":
