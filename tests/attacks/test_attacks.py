@@ -1,84 +1,95 @@
-"""Hostile submissions: none earns what it has not met, reaches anything, leaves anything, or changes another's grade.
+"""Hostile submissions on the real exercises: none gains a point, reads, writes, leaves or changes what it should not.
 
-The attacks are data, in the files beside this one: one for each line of what a grader of notebooks must survive. All run
-under the `fork` engine; under `kernel`, those that take another way there. `SOAK=1` runs all under both.
+Each attack is handed to the batch's own worker, beside people who have done nothing. All run under the fork engine;
+those whose path differs run under the kernel engine too. With SOAK=1 in the environment, all run under both.
 """
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.attacks import bend, edit, forge, leave, look, meter, outlive, poison, reach, reader
+from autograder.sandbox import landlock
+from tests.attacks import bend, break_reader, edit, forge, leave, look, meter, outlive, poison, reach
 from tests.attacks.attack import Attack
-from tests.attacks.conftest import MOST_GROWTH, SECRET, Range
+from tests.attacks.ground import Ground
 
-KINDS = (look, bend, forge, leave, edit, outlive, reach, poison, reader, meter)
-ATTACKS = [pytest.param(a, id=f"{kind.__name__.rpartition('.')[2]}-{a.name}") for kind in KINDS for a in kind.ATTACKS]
-# Where a Jupyter kernel stands between the notebook and the agent: cells, exits, outputs, the hand-over.
-THROUGH_A_KERNEL = (
-    "exits_hard", "kills_its_parent", "becomes_another_program_in_a_cell", "quits", "a_loop_that_ignores_interrupts",
-    "a_hook_before_every_cell", "another_grader", "says_a_cell_is_done", "hangs_up_while_cells_run", "output_without_end",
-    "displays_forged_output", "another_kernel", "tagged_as_parameters", "cells_in_between", "script_in_html",
-    "memory_without_end", "a_daemon_that_ignores_signals", "a_cell_of_shell", "raises_system_exit_from_an_import_hook",
-)  # fmt: skip
 SOAK = bool(os.environ.get("SOAK"))
-KERNEL = [p for p in ATTACKS if SOAK or p.values[0].name in THROUGH_A_KERNEL]
-
-SCRIPT = re.compile(r"<script(?! nonce)[^>]*>(?!\s*/\* ours)|<[^>]+\son\w+\s*=|<[^>]+javascript:|<iframe|<object|<embed", re.IGNORECASE)
-
-
-def test_there_are_enough_of_them_and_each_has_a_name_of_its_own():
-    names = [p.values[0].name for p in ATTACKS]
-    assert len(names) == len(set(names)) >= 80
-    assert set(THROUGH_A_KERNEL) <= set(names)
+EVERY = 1 if SOAK else 4  # innocents are graded after as many attacks
+KINDS = (look, bend, forge, leave, edit, outlive, reach, poison, break_reader, meter)
+ATTACKS: dict[str, Attack] = {
+    f"{kind.__name__.rpartition('.')[2]}-{one.name}": one for kind in KINDS for one in kind.ATTACKS
+}
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_under_fork(fork_range: Range, attack: Attack):
-    survives(fork_range, attack)
+@pytest.fixture(scope="session")
+def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str, str], Ground]]:
+    made: dict[tuple[str, str, str], Ground] = {}
+    yield made
+    for ground in made.values():
+        ground.close()
 
 
-@pytest.mark.parametrize("attack", KERNEL)
-def test_under_kernel(kernel_range: Range, attack: Attack):
-    survives(kernel_range, attack)
+def ground_for(grounds: dict, tmp_path_factory, engine: str, layer: str = "bubblewrap", user: str = "this") -> Ground:
+    key = (engine, layer, user)
+    if key not in grounds:
+        base = tmp_path_factory.mktemp(f"{engine}-{layer}")
+        if user == "ordinary":
+            open_to_all(base)
+        grounds[key] = Ground(base, engine, layer, user)
+    return grounds[key]
 
 
-def survives(here: Range, attack: Attack) -> None:
-    before = here.outside()
-    result, seen = here.grade(attack)
-
-    earned = {c.id for c in result.checks if c.points > 0}
-    assert earned <= attack.earns, f"{earned - attack.earns} were not met: {[(c.id, c.status, c.message) for c in result.checks]}"
-    assert result.score == sum(c.max_points for c in result.checks if c.id in earned)
-    assert result.max_score == here.exercises[attack.exercise].max_score
-
-    assert SECRET not in seen and "REACHED" not in "".join(outputs(seen)), seen[:3000]
-    assert not here.was_called()
-    assert here.outside() == before
-    assert here.living() == here.processes, "a process is left, or the sandbox is not the same one"
-    assert here.grade_innocents() == here.undisturbed
-    growth = {pid: now - here.before.get(pid, 0) for pid, now in here.memory().items()}
-    assert max(growth.values()) < MOST_GROWTH, growth
+def open_to_all(base: Path) -> None:
+    """An ordinary user may reach `base`."""
+    for folder in (base, *base.parents):
+        if not os.stat(folder).st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
 
 
-def outputs(seen: str) -> list[str]:
-    """The text of stream outputs in what is seen; the source of a cell is not what it reached."""
-    return re.findall(r"'text': '((?:[^'\\]|\\.)*)'", seen)
+def test_there_are_enough_of_them_and_every_kind():
+    assert len(ATTACKS) >= 80
+    assert all(len(kind.ATTACKS) >= 10 for kind in KINDS)
+    assert {a.exercise for a in ATTACKS.values()} >= {"ring-all-reduce", "ddp-from-scratch", "zero"}
+    assert sum(a.kernel for a in ATTACKS.values()) >= 20
 
 
-@pytest.mark.parametrize("attack", [p for p in ATTACKS if p.id.startswith(("poison", "look"))])
-def test_pages_show_text_and_nothing_that_runs(fork_range: Range, attack: Attack):
-    from autograder.feedback import as_page
+@pytest.mark.parametrize("name", ATTACKS)
+def test_under_fork(grounds, tmp_path_factory, name):
+    found = ground_for(grounds, tmp_path_factory, "fork").attack(ATTACKS[name], EVERY)
+    if found.wrong:
+        pytest.fail("\n".join(found.wrong), pytrace=False)
 
-    exercise = fork_range.exercises[attack.exercise]
-    path = fork_range.folder / f"{exercise.id}.ipynb"
-    path.write_bytes(attack.notebook(exercise))
-    result, executed = fork_range.grader.grade("<script>alert(1)</script>", exercise, path, under=fork_range.folder)
-    path.unlink()
-    page = as_page(result, executed)
-    assert not SCRIPT.findall(page)
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", result.model_dump_json().encode().decode("unicode_escape", "ignore").replace("\r", ""))
+
+@pytest.mark.parametrize("name", [n for n, a in ATTACKS.items() if a.kernel or SOAK])
+def test_under_kernel(grounds, tmp_path_factory, name):
+    found = ground_for(grounds, tmp_path_factory, "kernel").attack(ATTACKS[name], 1 if SOAK else 0)
+    if found.wrong:
+        pytest.fail("\n".join(found.wrong), pytrace=False)
+
+
+def test_innocents_after_all_attacks_under_kernel(grounds, tmp_path_factory):
+    ground = ground_for(grounds, tmp_path_factory, "kernel")
+    assert ground.innocents() == ground.reference()
+
+
+@pytest.mark.parametrize("exercise", ["ring-all-reduce", "ddp-from-scratch", "zero"])
+def test_innocents_after_all_attacks(grounds, tmp_path_factory, exercise):
+    """The whole exercises, in the worker that has seen it all and in one that has seen nothing."""
+    used = ground_for(grounds, tmp_path_factory, "fork")
+    fresh = Ground(tmp_path_factory.mktemp("fresh"), "fork")
+    try:
+        assert used.innocents(exercise) == fresh.innocents(exercise)
+    finally:
+        fresh.close()
+
+
+@pytest.mark.skipif(landlock.abi() < landlock.NEEDED_ABI, reason=f"this kernel has Landlock {landlock.abi()}")
+@pytest.mark.parametrize("name", [n for n, a in ATTACKS.items() if a.alone])
+def test_without_namespaces(grounds, tmp_path_factory, name):
+    found = ground_for(grounds, tmp_path_factory, "fork", "landlock", "ordinary").attack(ATTACKS[name], EVERY)
+    if found.wrong:
+        pytest.fail("\n".join(found.wrong), pytrace=False)
