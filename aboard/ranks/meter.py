@@ -1,7 +1,8 @@
 """Count what a rank says to other ranks: every collective and message, with its bytes, times and the line that made it.
 
 All of `torch.distributed`'s Python API goes through the methods of one class, `ProcessGroup`, whatever name a program
-imported it under. `install()` wraps those methods in the rank's own process, so nothing in the program has to change.
+imported it under. DTensor (`full_tensor()`, `redistribute()`) talks through the operators `torch.ops._c10d_functional`
+instead. `install()` wraps both in the rank's own process, so nothing in the program has to change.
 What is counted here is what the program *says*; the kernel's counters (`Run.sent_bytes`) are what it *did*.
 
 Not covered: calls that C++ code makes without passing through Python, such as DistributedDataParallel's reducer.
@@ -22,6 +23,7 @@ from torch._C._distributed_c10d import (  # type: ignore[attr-defined]
     ProcessGroup,
     Work,
     _create_work_from_future,
+    _resolve_process_group,
 )
 
 OPS = {
@@ -47,6 +49,17 @@ OPS = {
     "send": "send",
     "recv": "recv",
     "recv_anysource": "recv",
+}
+# The operators of torch.distributed._functional_collectives. Each returns at once; `wait_tensor` waits for its result.
+FUNCTIONAL = {
+    "all_reduce": "all_reduce",
+    "all_reduce_coalesced": "all_reduce",
+    "all_gather_into_tensor": "all_gather",
+    "all_gather_into_tensor_coalesced": "all_gather",
+    "reduce_scatter_tensor": "reduce_scatter",
+    "reduce_scatter_tensor_coalesced": "reduce_scatter",
+    "all_to_all_single": "all_to_all",
+    "broadcast": "broadcast",
 }
 _NOT_THE_LEARNER = (
     str(Path(__file__).parents[1]),
@@ -135,6 +148,12 @@ class Meter:
                 record.__dict__.pop("_work", None)
 
         Work.wait = metered_wait  # type: ignore[method-assign, assignment]
+        operators: Any = torch.ops._c10d_functional
+        for name, op in FUNCTIONAL.items():
+            if hasattr(operators, name):
+                setattr(operators, name, _Functional(getattr(operators, name), self, op))
+        if hasattr(operators, "wait_tensor"):
+            operators.wait_tensor = _WaitTensor(operators.wait_tensor, self)
 
     def _metered(self, original: Any, op: str) -> Any:
         meter = self
@@ -159,6 +178,61 @@ class Meter:
             return work
 
         return call
+
+
+class _Operator:
+    """Stands for an operator of torch.ops: called like it, with the same overloads."""
+
+    def __init__(self, original: Any, meter: Meter) -> None:
+        self._original, self._meter = original, meter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+class _Functional(_Operator):
+    """A functional collective: its last argument names the group, its first holds the input."""
+
+    def __init__(self, original: Any, meter: Meter, op: str) -> None:
+        super().__init__(original, meter)
+        self._op = op
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        meter = self._meter
+        record = Collective(self._op, 0, None, meter.now(), line=calling_line(), group_size=group_size(args))
+        meter.collectives.append(record)
+        meter.waiting = (record, time.monotonic())
+        try:
+            result = self._original(*args, **kwargs)
+        finally:
+            meter.waiting = None
+        record.bytes = payload((result, args[0] if args else None))
+        for tensor in result if isinstance(result, list | tuple) else [result]:
+            meter._unfinished[tensor.data_ptr()] = record
+        return result
+
+
+class _WaitTensor(_Operator):
+    def __call__(self, tensor: torch.Tensor) -> Any:
+        meter = self._meter
+        record = meter._unfinished.pop(tensor.data_ptr(), None)
+        if record is None:
+            return self._original(tensor)
+        meter.waiting = (record, time.monotonic())
+        try:
+            return self._original(tensor)
+        finally:
+            meter.waiting = None
+            record.end = meter.now()
+
+
+def group_size(args: tuple[Any, ...]) -> int:
+    """The size of the group of a functional collective: its last argument, a group or the name of one; 0 if unknown."""
+    group: Any = args[-1] if args else None
+    try:
+        return (group if isinstance(group, ProcessGroup) else _resolve_process_group(group)).size()
+    except (RuntimeError, TypeError):
+        return 0
 
 
 def payload(args: tuple[Any, ...]) -> int:

@@ -49,6 +49,32 @@ def test_collectives_are_counted_under_whatever_name_they_were_imported():
     assert run.payload_bytes("send") == [40, 0, 0]
 
 
+def gather_a_sharded_tensor(everywhere=True):
+    from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    sharded = distribute_tensor(torch.arange(12.0), mesh, [Shard(0)])
+    if everywhere or dist.get_rank() == 0:
+        return sharded.full_tensor()
+    return None
+
+
+def test_what_a_dtensor_says_is_counted_too():
+    run = ranks.run(gather_a_sharded_tensor, 3)
+    assert all(torch.equal(out, torch.arange(12.0)) for out in run.outputs)
+    gathers = [c for c in run.collectives[1] if c.op == "all_gather"]
+    assert [(c.bytes, c.group_size) for c in gathers] == [(48, 3)]
+    assert gathers[0].end is not None and "full_tensor" in gathers[0].line
+
+
+def test_a_sharded_tensor_gathered_on_one_rank_only_is_a_deadlock():
+    start = time.monotonic()
+    with pytest.raises(ranks.RanksFailed) as failure:
+        ranks.run(gather_a_sharded_tensor, 3, everywhere=False, timeout_s=30)
+    assert failure.value.kind == "deadlock" and time.monotonic() - start < 10
+    assert "rank 0 waits in all_gather" in str(failure.value) and "full_tensor" in str(failure.value)
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_reduce_scatter_gives_each_rank_its_part(world):
     def scatter(x):
