@@ -10,10 +10,13 @@ import importlib.util
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from autograder.draw import Draw
 from autograder.errors import SandboxError, UserError
@@ -104,6 +107,28 @@ def run_checks(
     `wall_s` bounds all checks together; one call may use half of what is left. A Finding fails the check with its
     diagnosis; when time is up, what is left is `not_run`. An error of the judge itself is `error`, and earns no points.
     """
+    with one_thread():
+        return _run_all(judge, room, seed, wall_s, local, on_check)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for what the judge itself computes.
+
+    Its tensors are small, and it shares the cores with the ranks it judges: two threads that wait for each other on a
+    busy core took ten times as long as one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run_all(
+    judge: Judge, room: Room, seed: str, wall_s: float, local: bool, on_check: Callable[[CheckResult], None]
+) -> list[CheckResult]:
     deadline = time.monotonic() + wall_s
 
     def patience() -> float:
