@@ -286,6 +286,11 @@ def _real_reduce_scatter(group: ProcessGroup, outputs: Any, inputs: Any, opts: A
         )
     arrived = torch.empty(mine * group.size(), dtype=flat.dtype)
     reduce_op = dist.ReduceOp.SUM if opts is None else opts.reduceOp
+    if not any(reduce_op == known for known in REDUCTIONS):  # before anything is sent: later nobody would hear of it
+        raise ValueError(
+            "reduce_scatter on gloo: this reduction is not supported; it knows SUM, AVG, MAX, MIN and PRODUCT. "
+            "A module of FSDP2 with a gradient divide factor of its own sums when told set_force_sum_reduction_for_comms(True)"
+        )
     options = dist.AllToAllOptions() if hasattr(dist, "AllToAllOptions") else None
     exchange = _unmetered_all_to_all(group, arrived, flat, [mine] * group.size(), sizes, options)
 
@@ -307,15 +312,14 @@ def _unmetered_all_to_all(
     return _unmetered(group, out, into, out_sizes, in_sizes, options or AllToAllOptions())
 
 
+REDUCTIONS = {
+    dist.ReduceOp.SUM: lambda rows: rows.sum(0),
+    dist.ReduceOp.AVG: lambda rows: rows.sum(0) / rows.shape[0],
+    dist.ReduceOp.MAX: lambda rows: rows.amax(0),
+    dist.ReduceOp.MIN: lambda rows: rows.amin(0),
+    dist.ReduceOp.PRODUCT: lambda rows: rows.prod(0),
+}
+
+
 def _reduce(rows: torch.Tensor, reduce_op: Any) -> torch.Tensor:
-    if reduce_op == dist.ReduceOp.SUM:
-        return rows.sum(0)
-    if reduce_op == dist.ReduceOp.AVG:
-        return rows.sum(0) / rows.shape[0]
-    if reduce_op == dist.ReduceOp.MAX:
-        return rows.amax(0)
-    if reduce_op == dist.ReduceOp.MIN:
-        return rows.amin(0)
-    if reduce_op == dist.ReduceOp.PRODUCT:
-        return rows.prod(0)
-    raise ValueError(f"reduce_scatter on gloo: the operation {reduce_op} is not supported")
+    return next(reduction for known, reduction in REDUCTIONS.items() if reduce_op == known)(rows)
