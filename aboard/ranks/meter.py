@@ -136,6 +136,14 @@ class Meter:
 
         Work.wait = metered_wait  # type: ignore[method-assign, assignment]
 
+    def _let_go_of_finished(self) -> None:
+        """Forget works that are done and that nobody may ever wait for: a program may wait for their futures instead."""
+        for key, record in list(self._unfinished.items()):
+            if record._work.is_completed():  # type: ignore[attr-defined]
+                del self._unfinished[key]
+                record.end = self.now()
+                record.__dict__.pop("_work", None)
+
     def _metered(self, original: Any, op: str) -> Any:
         meter = self
         if op == "reduce_scatter":
@@ -147,6 +155,7 @@ class Meter:
             )
             if op in ("send", "recv") and len(args) > 1 and type(args[1]) is int:
                 record.peer = args[1]
+            meter._let_go_of_finished()
             meter.collectives.append(record)
             meter.waiting = (record, time.monotonic())
             try:
