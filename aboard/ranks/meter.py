@@ -164,14 +164,6 @@ class Meter:
                 record.end = self.now()
                 record.__dict__.pop("_work", None)
 
-    def _let_go_of_finished(self) -> None:
-        """Forget works that are done and that nobody may ever wait for: a program may wait for their futures instead."""
-        for key, record in list(self._unfinished.items()):
-            if record._work.is_completed():  # type: ignore[attr-defined]
-                del self._unfinished[key]
-                record.end = self.now()
-                record.__dict__.pop("_work", None)
-
     def _metered(self, original: Any, op: str) -> Any:
         meter = self
         if op == "reduce_scatter":

@@ -22,7 +22,7 @@ from autograder.exercise import Course, Exercise
 from autograder.sandbox.account import below, process_tree
 from autograder.verdict import Result
 from tests import ordinary_user
-from tests.attacks.attack import ESCAPED, VISITOR, Attack, before
+from tests.attacks.attack import ESCAPED, VISITOR, Attack
 from tests.cohort import notebook
 
 ROOT = Path(__file__).parents[2]
@@ -388,10 +388,10 @@ def _is_ours(pid: int) -> bool:
     return b"ALL_ABOARD_ROOM" in variables and f"PYTHONPATH={ROOT}\0".encode() in variables
 
 
-def _changed(before: Any, after: Any) -> str:
-    if isinstance(before, dict):
-        return str({k: (before.get(k), after.get(k)) for k in before.keys() | after.keys() if before.get(k) != after.get(k)})[:600]
-    return f"{[x for x in before if x not in after]} → {[x for x in after if x not in before]}"[:600]
+def _changed(old: Any, new: Any) -> str:
+    if isinstance(old, dict):
+        return str({k: (old.get(k), new.get(k)) for k in old.keys() | new.keys() if old.get(k) != new.get(k)})[:600]
+    return f"{[x for x in old if x not in new]} → {[x for x in new if x not in old]}"[:600]
 
 
 def _difference(want: str, got: str) -> str:
