@@ -128,9 +128,11 @@ class Ground:
             self._say(
                 {
                     "course": str(self.course_folder), "out": str(self.out), "engine": self.engine, "seed": SEED,
-                    "submissions": str(self.submissions),
+                    "submissions": str(self.submissions), "grader": os.getpid(),
                 }
             )  # fmt: skip
+            greeting = self._worker.stdout.readline()  # type: ignore[union-attr]
+            assert json.loads(greeting or "null") == {"ready": True}, greeting or self._last_words()
         return self._worker
 
     def _stop(self) -> None:
