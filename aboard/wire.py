@@ -152,7 +152,7 @@ def decode(text: bytes, blob: bytes) -> Any:
     try:
         _refuse_too_many_parts(text)
         tensors = _tensors_in(blob) if blob else {}
-        node = json.loads(text, parse_constant=_refuse_constant)
+        node = json.loads(text.decode("ascii"), parse_constant=_refuse_constant)
         return _unpack(node, tensors, iter(range(MAX_ITEMS)), 0)
     except WireError:
         raise
@@ -177,10 +177,20 @@ def _tensors_in(blob: bytes) -> dict[str, torch.Tensor]:
 
 def _refuse_too_many_parts(text: bytes) -> None:
     """A value of three bytes, `[],`, becomes an object of 64: count before anything is made of them."""
-    if len(text) > 2**20:
-        bare = _STRING.sub(b"", text)
-        if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > 3 * MAX_ITEMS:
-            raise WireError("a message that has too many parts")
+    if len(text) < 2**20:
+        return
+    parts = end = 0
+    for found in _STRING.finditer(text):
+        parts += 1 + _separators(text, end, found.start())
+        end = found.end()
+        if parts > 4 * MAX_ITEMS:
+            break
+    if parts + _separators(text, end, len(text)) > 4 * MAX_ITEMS:
+        raise WireError("a message that has too many parts")
+
+
+def _separators(text: bytes, start: int, end: int) -> int:
+    return text.count(b",", start, end) + text.count(b"[", start, end) + text.count(b"{", start, end)
 
 
 def _refuse_constant(name: str) -> None:

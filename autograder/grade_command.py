@@ -36,6 +36,7 @@ def grade_cohort(
         console.print(f"note: {warning}", markup=False)
     if batch.todo:
         _require_sandbox()
+        _require_open_files()
         already = f", {len(batch.done_before)} already done" if batch.done_before else ""
         console.print(f"Grading {len(batch.todo)} submissions with {jobs} workers{already}.", markup=False)
         try:
@@ -88,6 +89,20 @@ def _require_sandbox() -> None:
             "bubblewrap is not installed, and other people's code is not run without a sandbox. Install it "
             "(apt-get install bubblewrap iproute2), or use `autograder check` for your own notebook."
         )
+
+
+def _require_open_files() -> None:
+    """Raise the limit on open files as far as it goes, for workers and sandboxes too."""
+    import resource
+
+    from autograder.sandbox.outer import OPEN_FILES
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        raise UserError(
+            f"A process may open only {hard} files here (ulimit -Hn), and grading needs {OPEN_FILES}; raise that limit."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(course: Course, submissions: Path, out: Path, batch: batches.Batch, jobs: int, console: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,8 +13,10 @@ from typing import Any
 
 import nbformat
 import pytest
+from rich.console import Console
 
 from autograder.exercise import Course, Exercise
+from autograder.grade_command import grade_cohort
 from autograder.release import skeleton
 
 ROOT = Path(__file__).parents[2]
@@ -79,9 +83,10 @@ LEARNERS = 20
 
 
 class Batch:
-    """A cohort on disk and the command that grades it."""
+    """A cohort on disk and the command that grades it: learner n gives the n-th of ANSWERS, over and over."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, learners: int, jobs: int = 1) -> None:
+        self.jobs = jobs
         self.folder, self.course = folder, folder / "course"
         self.submissions = folder / "submissions"
         exercise = self.course / "exercises" / "together"
@@ -89,11 +94,13 @@ class Batch:
         for name, text in {"exercise.toml": TOML, "exercise.md": EXERCISE, "judge.py": JUDGE}.items():
             (exercise / name).write_text(text)
         self.exercise: Exercise = Course(self.course).exercise("together")
-        for number in range(LEARNERS):
-            answer = list(ANSWERS.values())[number % len(ANSWERS)]
-            path = self.submissions / f"learner-{number:02}" / "together.ipynb"
-            path.parent.mkdir(parents=True)
-            path.write_text(self.notebook(answer))
+        for number in range(learners):
+            self.hand_in(f"learner-{number:02}", list(ANSWERS.values())[number % len(ANSWERS)])
+
+    def hand_in(self, learner: str, answer: str | None) -> None:
+        path = self.submissions / learner / "together.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_text(self.notebook(answer))
 
     def notebook(self, answer: str | None) -> str:
         made = skeleton(self.exercise)
@@ -104,7 +111,7 @@ class Batch:
 
     def command(self, out: Path) -> list[str]:
         return [
-            sys.executable, "-m", "autograder.cli", "grade", str(self.submissions), "--out", str(out), "--jobs", "2",
+            sys.executable, "-m", "autograder.cli", "grade", str(self.submissions), "--out", str(out), "--jobs", str(self.jobs),
             "--seed", "faults", "--course", str(self.course),
         ]  # fmt: skip
 
@@ -113,9 +120,20 @@ class Batch:
             self.command(out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, **more
         )
 
-    def grade(self, out: Path, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def grade(
+        self, out: Path, before: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Grade to the end. `before`: a program that starts the grader (prlimit, unshare …)."""
-        return subprocess.run([*before, *self.command(out)], capture_output=True, text=True, cwd=ROOT, timeout=180)
+        line = [*before, *self.command(out)]
+        return subprocess.run(
+            line, capture_output=True, text=True, cwd=ROOT, timeout=180, env=os.environ | environment
+        )
+
+    def grade_here(self, out: Path) -> str:
+        """The same in this process, when there is nothing left to grade; what was printed."""
+        console = Console(file=io.StringIO(), width=200)
+        grade_cohort(Course(self.course), self.submissions, out, 2, "faults", "fork", False, console)
+        return console.file.getvalue()
 
     def results(self, out: Path) -> dict[str, dict[str, Any]]:
         """Every result.json by learner, without what each run takes of time and memory; each must be whole."""
@@ -134,15 +152,37 @@ class Batch:
 
 @pytest.fixture(scope="session")
 def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
-    return Batch(tmp_path_factory.mktemp("faults"))
+    return Batch(tmp_path_factory.mktemp("faults"), LEARNERS, jobs=2)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(batch: Batch, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The results of a run that nothing happened to."""
+def small(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """One learner for each of ANSWERS."""
+    return Batch(tmp_path_factory.mktemp("small"), len(ANSWERS))
+
+
+@pytest.fixture(scope="session")
+def results_of_a_quiet_run(small: Batch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a run to which nothing happened has made of `small`."""
     out = tmp_path_factory.mktemp("undisturbed") / "results"
-    done = batch.grade(out)
+    done = small.grade(out)
     assert done.returncode == 0, done.stderr
-    found = batch.results(out)
-    assert [found[f"learner-{n:02}"]["score"] for n in range(4)] == [3, 0, 0, 0]
+    return out
+
+
+@pytest.fixture(scope="session")
+def quiet(small: Batch, results_of_a_quiet_run: Path) -> dict[str, dict[str, Any]]:
+    """The results of `small` when nothing happens."""
+    found = small.results(results_of_a_quiet_run)
+    assert [(one["status"], one["score"]) for one in found.values()] == [
+        ("graded", 3), ("graded", 0), ("graded", 0), ("crashed", 0)
+    ]  # fmt: skip
     return found
+
+
+@pytest.fixture(scope="session")
+def undisturbed(quiet: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The results of `batch` when nothing happens: the same answers get the same, whoever hands them in."""
+    answers = list(quiet.values())
+    names = [f"learner-{number:02}" for number in range(LEARNERS)]
+    return {name: answers[number % len(answers)] | {"learner": name} for number, name in enumerate(names)}
