@@ -213,8 +213,8 @@ class _Pool:
 
 
 def _is_done(task: Task, out: Path, batch: Batch) -> bool:
-    from autograder.grade import file_sha256
     from autograder.store import read_result
+    from autograder.submission import file_sha256
 
     path = out / task.learner / task.exercise / "result.json"
     if not path.is_file():
