@@ -246,8 +246,8 @@ class _Pool:
 
 
 def _is_done(task: Task, out: Path, batch: Batch) -> bool:
-    from autograder.grade import file_sha256
     from autograder.store import read_result
+    from autograder.submission import file_sha256
 
     path = _result_path(out, task)
     if not path.is_file() or not _has_content(path.with_name("feedback.html")):

@@ -5,7 +5,6 @@ Each step is a module of its own and knows only the one before; this one puts th
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from autograder.assemble import assemble
 from autograder.judge import Judge, load_judge, run_checks
-from autograder.submission import Rejected, Submission, read_submission
+from autograder.submission import Rejected, Submission, file_sha256, read_submission
 from autograder.verdict import CellResult, CheckResult, Resources, Result, Status
 
 if TYPE_CHECKING:
@@ -153,21 +152,6 @@ def rejected(
         seed=grader.seed if grader else "", engine=grader.engine if grader else "", versions=versions(),
         submission_sha256=file_sha256(path),
     )  # fmt: skip
-
-
-def file_sha256(path: Path, most: int = 64 * 2**20) -> str:
-    """SHA-256 of a regular file's first `most` bytes; "" when it cannot be read or is none."""
-    import os
-    import stat
-
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return hashlib.sha256(file.read(most)).hexdigest()
 
 
 @cache
