@@ -114,6 +114,17 @@ def before(code: str, **answers: str) -> Make:
     return make
 
 
+def once(code: str) -> Make:
+    """Like `before`, in the first room only and the first time only: for what takes long to do."""
+    body = "\n".join("    " + line for line in code.strip().splitlines())
+    return before(f"""
+import os, socket
+if socket.gethostname() == "rank0" and not os.path.exists("/scratch/.once"):
+    open("/scratch/.once", "w").close()
+{body}
+""")
+
+
 def inside(code: str) -> Make:
     """`code` in the function that each rank calls, which returns a wrong result."""
     body = "\n".join("    " + line for line in code.splitlines())

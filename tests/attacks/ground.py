@@ -23,6 +23,7 @@ from autograder.sandbox.account import below, process_tree
 from autograder.verdict import Result
 from tests import ordinary_user
 from tests.attacks.attack import ESCAPED, VISITOR, Attack
+from tests.attacks.attack import before as ahead
 from tests.cohort import notebook
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +157,7 @@ class Ground:
     def grade(self, learner: str, exercise: str, path: Path, patience_s: float = REPLY_S) -> Found:
         """Hand one file to the worker, as a batch does, and read what it wrote."""
         worker, start = self.worker, time.monotonic()
+        self._said = (self.base / "worker.log").stat().st_size
         self._say({"learner": learner, "exercise": exercise, "path": str(path)})
         ready, _, _ = select.select([worker.stdout], [], [], patience_s)
         line = worker.stdout.readline() if ready else ""  # type: ignore[union-attr]
@@ -176,7 +178,9 @@ class Ground:
         return Found(reply, result, texts, seconds, _printed(texts.get("executed.ipynb", "")), wrong)
 
     def _last_words(self) -> str:
-        return (self.base / "worker.log").read_text(errors="replace")[-1500:]
+        with open(self.base / "worker.log", errors="replace") as file:
+            file.seek(self._said)
+            return file.read()[-1500:]
 
     def hand_in(self, learner: str, exercise: str, text: str | bytes) -> Path:
         path = self.submissions / learner / f"{exercise}.ipynb"
@@ -187,16 +191,16 @@ class Ground:
     def innocents(self, exercise_id: str = "ring-quick") -> dict[str, str]:
         """Grade a right and a wrong answer of people who have done nothing; their files, without times."""
         exercise = self.course.exercise(exercise_id)
-        last = exercise.answer_ids()[-1]
-        wrong = {"ring": "def ring_all_reduce(tensor):\n    return tensor", "chunks": "chunk_bounds = 1 / 0"}
+        mistakes = {"ring-quick": ("ring", "def ring_all_reduce(tensor):\n    return tensor")}
+        name, text = mistakes.get(exercise_id, (exercise.answer_ids()[0], "raise ValueError('no idea')"))
         kept = {}
         for learner, answers in (
             ("right", exercise.solution()),
-            ("wrong", exercise.solution() | {last: wrong.get(last, "1 / 0")}),
+            ("wrong", exercise.solution() | {name: text}),
         ):
             found = self.grade(learner, exercise_id, self.hand_in(learner, exercise_id, notebook(exercise, answers)))
-            for name in FILES:
-                kept[f"{learner}/{name}"] = TIMES.sub("", found.texts.get(name, "; ".join(found.wrong)))
+            for file in FILES:
+                kept[f"{learner}/{file}"] = TIMES.sub("", found.texts.get(file, "; ".join(found.wrong)))
         return kept
 
     def reference(self, exercise_id: str = "ring-quick") -> dict[str, str]:
@@ -219,6 +223,8 @@ class Ground:
         exercise = self.course.exercise(name)
         innocent = "ring-quick" if self.layer == "bubblewrap" else "ring-alone"
         self.reference(innocent)
+        if self._worker is None or self._worker.poll() is not None or not self._whole():
+            self.innocents(innocent)  # after what an attack broke, start anew
         if (self.submissions / one.learner).is_symlink():
             (self.submissions / one.learner).unlink()
         shutil.rmtree(self.submissions / one.learner, ignore_errors=True)
@@ -235,7 +241,8 @@ class Ground:
         self._compare(one, exercise, before, found)
         if one.visit and self.layer == "bubblewrap" and self.engine == "fork":
             visitor = self.course.exercise("ring-alone")
-            seen = self.grade("visitor", visitor.id, self.hand_in("visitor", visitor.id, str(before(VISITOR)(self, visitor))))
+            seen = self.grade("visitor", visitor.id, self.hand_in("visitor", visitor.id, ahead(VISITOR)(self, visitor)))
+            shutil.rmtree(self.out / "visitor", ignore_errors=True)
             if ESCAPED in seen.printed or seen.result is None:
                 found.wrong.append(f"the next one finds {seen.printed[-600:]}")
         self._suspects.append(one.name)
@@ -253,6 +260,10 @@ class Ground:
                 found.wrong.append(f"{one.name}: {error}")
         return found
 
+    def _whole(self) -> bool:
+        """Whether the worker's sandbox runs."""
+        return len(below(self.worker.pid, process_tree())) >= 2
+
     def _look(self, one: Attack) -> dict[str, Any]:
         """The state of everything that must be the same afterwards."""
         pid = self.worker.pid
@@ -263,7 +274,7 @@ class Ground:
             and "__pycache__" not in p.parts
         ]  # fmt: skip
         forget_high_water(pid)
-        family = [pid, *below(pid, process_tree())]
+        family = [p for p in (pid, *below(pid, process_tree())) if not is_corpse(p)]  # corpses: a test of their own
         return {
             "processes": family, "descriptors": {p: _descriptors(p) for p in family},
             "files": {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in outside},
@@ -380,6 +391,14 @@ def _marked() -> list[str]:
 def _strays() -> list[int]:
     """What began in our rooms and lost its parent: what escapes from a family ends with process 1."""
     return sorted(pid for pid in process_tree().get(1, []) if _is_ours(pid))
+
+
+def is_corpse(pid: int) -> bool:
+    """Whether the process has ended and nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def _is_ours(pid: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.attacks.attack import Attack, before, inside
+from tests.attacks.attack import Attack, before, inside, once
 from tests.attacks.ground import Found
 
 TWINS = """
@@ -67,18 +67,18 @@ for _ in range(60):
         x = bytearray(b"x") * (60 << 20); time.sleep(100)
 time.sleep(3); print("held", 60 * 60)
 """), exercise="ring-small", alone=True, also=took_at_most(0)),
-    Attack("memory-in-twins", "each piece of memory belongs to two processes, so that to none it is private", before(TWINS + """
+    Attack("memory-in-twins", "each piece of memory belongs to two processes, so that to none it is private", once(TWINS + """
 for i in range(30):
     pair(60 << 20); time.sleep(0.08)
 time.sleep(1.5); print("held", 30 * 60)
 """), exercise="ring-small", also=took_at_most(0)),
-    Attack("memory-in-programs", "the same in other programs, which share nothing with the warm one", before("""
+    Attack("memory-in-programs", "the same in other programs, which share nothing with the warm one", once("""
 import subprocess, sys, time
 code = "import os, time; x = bytearray(b'x') * (60 << 20); os.fork(); time.sleep(100)"
 for _ in range(30): subprocess.Popen([sys.executable, "-S", "-c", code]); time.sleep(0.04)
 time.sleep(2.0); print("held", 30 * 60)
 """), exercise="ring-small", also=took_at_most(0)),
-    Attack("memory-in-sockets", "hundreds of megabytes in the buffers of sockets that nobody reads", before("""
+    Attack("memory-in-sockets", "hundreds of megabytes in the buffers of sockets that nobody reads", once("""
 import socket, time
 total, kept = 0, []
 while total < 800 << 20 and len(kept) < 220:
@@ -90,7 +90,7 @@ while total < 800 << 20 and len(kept) < 220:
         except BlockingIOError: pass
 time.sleep(0.3); print("held", total >> 20)
 """), exercise="ring-small", also=took_at_most(512)),
-    Attack("shared-maps", "memory in shared maps, in one process after the other", before("""
+    Attack("shared-maps", "memory in shared maps, in one process after the other", once("""
 import mmap, os, time
 for _ in range(30):
     m = mmap.mmap(-1, 60 << 20); m.write(b"x" * (60 << 20))
@@ -160,14 +160,14 @@ attempt(lambda: os.nice(-20))
 attempt(lambda: open("/proc/self/oom_score_adj", "w").write("-1000"))
 attempt(lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_NPROC, (10**6, 10**6)))
 """), alone=True),
-    Attack("page-tables", "a terabyte of nothing, looked at here and there: gigabytes of page tables", before("""
+    Attack("page-tables", "a terabyte of nothing, looked at here and there: gigabytes of page tables", once("""
 import mmap, ctypes
 libc = ctypes.CDLL(None); libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-base = libc.mmap(None, 400 << 30, 1, 0x4022, -1, 0)
+base = libc.mmap(None, 300 << 30, 1, 0x4022, -1, 0)
 if base not in (None, 2**64 - 1):
     libc.memchr.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-    for offset in range(0, 400 << 30, 2 << 20): libc.memchr(base + offset, 1, 1)
+    for offset in range(0, 300 << 30, 2 << 20): libc.memchr(base + offset, 1, 1)
 import time; time.sleep(0.5)
 line = next(l for l in open("/proc/self/status") if l.startswith("VmPTE"))
 print("held", int(line.split()[1]) >> 10)

@@ -173,7 +173,8 @@ if os.fork() == 0:
 for pid in os.listdir("/proc"):
     if pid.isdigit() and b"sandbox" in open(f"/proc/{pid}/cmdline", "rb").read() and socket.gethostname() != f"rank{dist.get_rank()}":
         got("another room's process")
-attempt(lambda: open("/dev/shm/rank0").read()); open(f"/dev/shm/rank{dist.get_rank()}", "w").write("x")
+if dist.get_rank(): attempt(lambda: open("/dev/shm/rank0").read())
+open(f"/dev/shm/rank{dist.get_rank()}", "w").write("x")
 dist.barrier()
 names = [n for n in os.listdir("/dev/shm") if n.startswith("rank") and n != f"rank{dist.get_rank()}"]
 if names: got(names)""")),

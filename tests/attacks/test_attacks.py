@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from autograder.sandbox import landlock
+from autograder.sandbox.account import below, process_tree
 from tests.attacks import bend, break_reader, edit, forge, leave, look, meter, outlive, poison, reach
 from tests.attacks.attack import Attack
-from tests.attacks.ground import Ground
+from tests.attacks.ground import Ground, is_corpse
 
 SOAK = bool(os.environ.get("SOAK"))
 EVERY = 1 if SOAK else 4  # innocents are graded after as many attacks
@@ -93,3 +94,18 @@ def test_without_namespaces(grounds, tmp_path_factory, name):
     found = ground_for(grounds, tmp_path_factory, "fork", "landlock", "ordinary").attack(ATTACKS[name], EVERY)
     if found.wrong:
         pytest.fail("\n".join(found.wrong), pytrace=False)
+
+
+LAYERS = [("bubblewrap", "this")]
+if landlock.abi() >= landlock.NEEDED_ABI:
+    LAYERS.append(("landlock", "ordinary"))
+
+
+@pytest.mark.parametrize("layer, user", LAYERS)
+def test_no_corpse_is_left_of_any_submission(grounds, tmp_path_factory, layer, user):
+    ground = ground_for(grounds, tmp_path_factory, "fork", layer, user)
+    innocent = "ring-quick" if layer == "bubblewrap" else "ring-alone"
+    ground.innocents(innocent)
+    before = [p for p in below(ground.worker.pid, process_tree()) if is_corpse(p)]
+    ground.innocents(innocent)
+    assert [p for p in below(ground.worker.pid, process_tree()) if is_corpse(p)] == before
