@@ -122,7 +122,8 @@ def _unpack(node: Any, tensors: dict[str, torch.Tensor], budget: Iterator[int], 
     if type(node) is dict and len(node) == 1:
         ((tag, body),) = node.items()
         if tag == "tensor" and type(body) is int and str(body) in tensors:
-            return tensors.pop(str(body))  # each is handed out once: a small message must not become a large value
+            # Each is handed out once: a small message must not become a large value.
+            return tensors.pop(str(body))
         if tag == "tuple" and type(body) is list:
             return tuple(_unpack(item, tensors, budget, depth + 1) for item in body)
         if tag == "dict" and type(body) is list and all(type(p) is list and len(p) == 2 for p in body):
@@ -170,7 +171,8 @@ def _tensors_in(blob: bytes) -> dict[str, torch.Tensor]:
     for name, tensor in tensors.items():
         if tensor.dtype not in _KNOWN or tensor.dim() > MAX_DIMS:
             raise WireError("a tensor that is none of the known kinds")
-        if tensor.dtype is torch.bool:  # a byte that is neither 0 nor 1 would be true and yet not equal to true
+        # A byte that is neither 0 nor 1 would be true and yet not equal to true.
+        if tensor.dtype is torch.bool:
             tensors[name] = tensor.view(torch.uint8) != 0
     return tensors
 

@@ -47,7 +47,8 @@ class Batch:
     todo: list[Task] = field(default_factory=list)
     done_before: list[Task] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    errors: list[tuple[str, str]] = field(default_factory=list)  # a submission that could not be graded, and why
+    # Submissions that could not be graded, and why.
+    errors: list[tuple[str, str]] = field(default_factory=list)
 
 
 Progress = Callable[[Task, dict[str, Any]], None]
@@ -101,7 +102,9 @@ def plan(submissions: Path, out: Path, engine: str, seed: str | None, force: boo
 def lost(batch: Batch, out: Path) -> list[str]:
     """Results that were there or were made, and are no longer: somebody took the folder away meanwhile."""
     failed = {name for name, _ in batch.errors}
-    names = [(task, f"{_safe(task.learner)}/{_safe(task.exercise)}") for task in batch.done_before + batch.todo]
+    names = [
+        (task, f"{_safe(task.learner)}/{_safe(task.exercise)}") for task in batch.done_before + batch.todo
+    ]
     return [name for task, name in names if name not in failed and not _result_path(out, task).is_file()]
 
 
@@ -241,7 +244,9 @@ class _Pool:
         else:
             self._finish(
                 task,
-                {"error": f"the worker ended {TRIES} times while grading it; its last words are in {self._log()}"},
+                {
+                    "error": f"the worker ended {TRIES} times while grading it; its last words are in {self._log()}"
+                },
             )
 
 

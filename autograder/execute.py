@@ -235,7 +235,11 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
     size = 0
     for item in raw if type(raw) is list else []:
         kind = item.get("output_type") if type(item) is dict else None
-        if type(kind) is not str or kind not in KINDS or not all(key in item for key in KINDS[kind] if key != "metadata"):
+        if (
+            type(kind) is not str
+            or kind not in KINDS
+            or not all(key in item for key in KINDS[kind] if key != "metadata")
+        ):
             continue
         size += len(str(item))
         if size > limit:

@@ -47,7 +47,8 @@ def grade_cohort(
             ) from None
     elif batch.done_before:
         console.print(
-            f"All {len(batch.done_before)} submissions are graded already; --force grades again.", markup=False
+            f"All {len(batch.done_before)} submissions are graded already; --force grades again.",
+            markup=False,
         )
     else:
         raise UserError(

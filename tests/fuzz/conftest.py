@@ -29,8 +29,8 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 TEXTS = st.text(st.characters(), max_size=8) | st.sampled_from(
-    ["", "code", "stdout", "rank", "\x00", "\ud800", "\udcff", "\x1b[2J", "\u202e", "<script>", "9" * 400, "x" * 70_000]
-)
+    ["", "code", "stdout", "rank", "\x00", "\ud800", "\udcff", "\x1b[2J", "\u202e", "<script>"]
+) | st.sampled_from([400, 70_000]).map("9".__mul__)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, -1, 2**31, 2**53, 2**63, -(2**63) - 1, 10**400, 1e308])
 PLAIN = st.none() | st.booleans() | NUMBERS | TEXTS
 
