@@ -1,7 +1,7 @@
 """Uses the hook that runs before the gradient is added to .grad, and reads .grad in it.
 
 fails: result as raised
-fails: order as result-first
+fails: order as raised
 fails: collectives as raised
 fails: overlap as raised
 fails: memory as raised
