@@ -10,6 +10,7 @@ Not covered: calls that C++ code makes without passing through Python, such as D
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -257,14 +258,24 @@ def payload(args: tuple[Any, ...]) -> int:
 
 
 def calling_line() -> str:
-    """`line 12: dist.send(...)` of the innermost frame that belongs to neither torch, this package nor Python."""
-    frame = sys._getframe(1)
+    """`line 12: dist.send(...)` of the innermost frame of the learner's; of drive.py, if none of hers is there."""
+    frame, beside = sys._getframe(1), ""
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_NOT_THE_LEARNER):
-            return describe_line(frame.f_code, frame.f_lineno, frame.f_globals)
+        whose = whose_file(frame.f_code.co_filename)
+        if whose:
+            line = describe_line(frame.f_code, frame.f_lineno, frame.f_globals)
+            if whose == "learner":
+                return line
+            beside = beside or line
         frame = frame.f_back  # type: ignore[assignment]
-    return ""
+    return beside
+
+
+def whose_file(name: str) -> str:
+    """ "learner", "drive" (what runs beside her code), or "" for torch, this package and Python."""
+    if name.startswith(_NOT_THE_LEARNER):
+        return ""
+    return "drive" if os.path.basename(name) == "drive.py" else "learner"
 
 
 def describe_line(code: Any, lineno: int, module_globals: dict[str, Any]) -> str:

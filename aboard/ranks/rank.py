@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 
 from aboard import wire
-from aboard.ranks.meter import _NOT_THE_LEARNER, Meter, describe_line
+from aboard.ranks.meter import Meter, describe_line, whose_file
 
 Lookup = Callable[[str, bool], Callable[..., Any]]
 
@@ -81,10 +81,12 @@ def _serve(sock: socket.socket, lookup: Lookup) -> None:
             say({"op": "unsendable", "message": str(error), "collectives": meter.as_data()})
     except EOFError:
         raise
-    except LookupError as error:
-        say({"op": "missing", "message": str(error.args[0] if error.args else error)})
     except BaseException as error:  # whatever the program raised, SystemExit and KeyboardInterrupt too
-        say(describe_error(error) | {"collectives": meter.as_data()})
+        # Not an IndexError or KeyError of the program, which are LookupErrors as well.
+        if type(error) is LookupError:
+            say({"op": "missing", "message": str(error.args[0] if error.args else error)})
+        else:
+            say(describe_error(error) | {"collectives": meter.as_data()})
     _await(orders, "bye")
 
 
@@ -133,10 +135,12 @@ def _join(
 
 def describe_error(error: BaseException) -> dict[str, Any]:
     """What a learner needs to know of an exception: its type, its text, the line of *her* program it came from."""
-    line = ""
+    lines = {"learner": "", "drive": "", "": ""}
     for frame, lineno in traceback.walk_tb(error.__traceback__):
-        if not frame.f_code.co_filename.startswith(_NOT_THE_LEARNER):
-            line = describe_line(frame.f_code, lineno, frame.f_globals)
+        whose = whose_file(frame.f_code.co_filename)
+        if whose:
+            lines[whose] = describe_line(frame.f_code, lineno, frame.f_globals)
+    line = lines["learner"] or lines["drive"]
     try:
         text = str(error)
     except BaseException:

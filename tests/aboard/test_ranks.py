@@ -147,6 +147,12 @@ def test_the_rank_that_raised_is_named_not_those_that_wait_for_it():
     assert "ValueError: no such thing" in str(found) and "rank 0 waits in barrier" in str(found)
 
 
+def test_an_index_out_of_range_is_an_error_of_the_program_not_a_missing_function():
+    with pytest.raises(ranks.RanksFailed) as failure:
+        ranks.run(lambda: [1, 2][dist.get_rank() + 1], 2)
+    assert failure.value.kind == "raised" and "IndexError" in str(failure.value)
+
+
 def test_a_rank_that_exits_is_told():
     found, _ = failure(lambda: os._exit(0) if dist.get_rank() == 1 else dist.barrier())
     assert (found.kind, found.rank) == ("died", 1)
