@@ -31,8 +31,8 @@ book: .venv/.ready ## The book: _build/html/index.html
 	@tools/book.sh
 	@echo "Open _build/html/index.html"
 
-bench: system .venv/.ready ## How fast grading is, beside stock papermill on the same machine
-	@.venv/bin/python -m tests.bench
+bench: system .venv/.ready ## How fast grading is, beside papermill, nbgrader and otter (half an hour; BENCH=--quick)
+	@.venv/bin/python -m tests.bench $(BENCH)
 
 lock: ## Regenerate requirements.lock from pyproject.toml
 	@tools/lock.sh
