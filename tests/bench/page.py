@@ -164,7 +164,7 @@ times a second.
   a time. "otter, from Python" calls `otter.api.grade_submission` in a loop in {found["jobs"]} processes, so that imports are paid once.
 - Two trivial notebooks: add two numbers; the largest of a list. They show what a tool costs by itself.
 - The exercise with 4 ranks: the mean of a tensor of 1,025 elements over 4 gloo ranks. Where tests are cells, the test cell
-  writes the learner's function into a program that starts the ranks with `torch.multiprocessing.spawn`, and runs it. Every
+  writes the learner's function into a program that `torchrun` starts 4 times. Every
   rank then imports PyTorch, which is most of the time. Ours forks ranks from a process that has it already. What takes
   long is graded for fewer submissions.
 
