@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tests.bench import measure, page, peers
+from tests.bench import clock, measure, page, peers
 
 FOUND = json.loads(page.DATA.read_text())
 SVG = "{http://www.w3.org/2000/svg}"
@@ -74,6 +74,17 @@ def test_cost_counts_descendants():
     )
     assert 0.5 <= found.cpu_s <= 2 and found.wall_s >= 1.1
     assert 100e6 <= found.peak_bytes <= 190e6
+
+
+def test_cost_counts_whom_nobody_waited_for():
+    """A sandbox ends its processes without waiting for each; wait4 alone would not count them."""
+    try:
+        clock.TaskClock().stop()
+    except OSError as error:
+        pytest.skip(f"this kernel keeps its task clock to itself: {error}")
+    work = "end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    unwaited = f"import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nif os.fork():\n    time.sleep(3)\nelse:\n    exec({work!r})"
+    assert 0.5 <= measure.cost([sys.executable, "-c", unwaited]).cpu_s <= 1.5
 
 
 def test_a_command_that_fails_is_told_with_its_last_words():

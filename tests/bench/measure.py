@@ -58,13 +58,14 @@ def cost(command: list[str], cwd: Path | None = None, env: Mapping[str, str] | N
             raise
         finally:
             watch.stop()
+            counted = clock.stop() if clock else None
         wall_s, busy = time.perf_counter() - start, _busy_s() - busy
         process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
         if process.returncode:
             output.seek(0)
             last = "\n".join(output.read().decode("utf-8", "replace").strip().splitlines()[-12:])
             raise Failed(f"`{' '.join(command)}` ended with status {process.returncode}:\n{last}")
-    cpu_s = clock.stop() if clock else usage.ru_utime + usage.ru_stime
+    cpu_s = usage.ru_utime + usage.ru_stime if counted is None else counted
     return Cost(wall_s, cpu_s, watch.peak_bytes, max(0.0, busy - cpu_s) / wall_s)
 
 
