@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.clock import TaskClock
+
 SAMPLE_S = 0.1  # memory is looked at this often, or less often where looking would take a tenth of a core
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -36,15 +38,18 @@ class Cost:
 def cost(command: list[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Cost:
     """Run `command` to its end. Failed when it exits with an error.
 
-    Processor time is the kernel's sum (wait4) over the command and all descendants that were waited for. Memory is the
-    largest sum of PSS (pages that several processes share are counted once) over the tree of processes at one moment.
+    Processor time is the kernel's task clock over the command and all its descendants; where that may not be read, its
+    sum over those that were waited for. Memory is the largest sum of PSS (pages that several processes share are counted
+    once) over the tree of processes at one moment.
     """
     with tempfile.TemporaryFile() as output:
+        watch = _Watch()  # before the clock: what this thread starts after that is counted
+        clock = _clock()
         busy, start = _busy_s(), time.perf_counter()
         process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
-        watch = _Watch(process.pid)
+        watch.root = process.pid
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
@@ -53,21 +58,29 @@ def cost(command: list[str], cwd: Path | None = None, env: Mapping[str, str] | N
             raise
         finally:
             watch.stop()
+            counted = clock.stop() if clock else None
         wall_s, busy = time.perf_counter() - start, _busy_s() - busy
         process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
         if process.returncode:
             output.seek(0)
             last = "\n".join(output.read().decode("utf-8", "replace").strip().splitlines()[-12:])
             raise Failed(f"`{' '.join(command)}` ended with status {process.returncode}:\n{last}")
-    cpu_s = usage.ru_utime + usage.ru_stime
+    cpu_s = usage.ru_utime + usage.ru_stime if counted is None else counted
     return Cost(wall_s, cpu_s, watch.peak_bytes, max(0.0, busy - cpu_s) / wall_s)
 
 
-class _Watch:
-    """Looks at a tree of processes until it is stopped."""
+def _clock() -> TaskClock | None:
+    try:
+        return TaskClock()
+    except OSError:
+        return None
 
-    def __init__(self, root: int) -> None:
-        self.root, self.peak_bytes = root, 0
+
+class _Watch:
+    """Looks at the tree of processes below `root` (none at first) until it is stopped."""
+
+    def __init__(self) -> None:
+        self.root, self.peak_bytes = 0, 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -79,7 +92,8 @@ class _Watch:
     def _run(self) -> None:
         while not self._over.is_set():
             start = time.thread_time()
-            self.peak_bytes = max(self.peak_bytes, sum(_bytes_of(pid) for pid in _tree(self.root)))
+            if self.root:
+                self.peak_bytes = max(self.peak_bytes, sum(_bytes_of(pid) for pid in _tree(self.root)))
             self._over.wait(max(SAMPLE_S, 9 * (time.thread_time() - start)))
 
 

@@ -37,7 +37,7 @@ class Nbgrader:
             nbformat.write(_source(notebook), source / f"{notebook.id}.ipynb")
         environment.ask("nbgrader", "generate_assignment", ASSIGNMENT, cwd=folder)
 
-    def grade(self, count: int, jobs: int) -> Cost:
+    def grade(self, count: int) -> Cost:
         """Grade `count` submissions. Failed when one of them does not get full marks."""
         for i in range(count):
             folder = self.folder / "submitted" / f"learner-{i:05}" / ASSIGNMENT

@@ -130,13 +130,14 @@ def _page(found: Found) -> str:
         if others > 0.1 * box["cores"]
         else f" Other programs used at most {others:.1f} cores meanwhile."
     )
+    short = " This was a short run (`BENCH=--quick`): few submissions." if found["quick"] else ""
     return f"""<!-- Written by `python -m tests.bench.page` from book/_data/bench.json. Do not edit: run `make bench`. -->
 
 # How fast grading is
 
 `make bench` measures everything on this page on your machine, in one run. What stands here was measured on
 {found["date"]}: {box["cpu"]}, {box["cores"]} cores, {amount(box["memory_bytes"])} of memory, {box["system"]};
-{versions}.{busy}
+{versions}.{busy}{short}
 
 ## Side by side
 
@@ -163,14 +164,14 @@ times a second.
   a time. "otter, from Python" calls `otter.api.grade_submission` in a loop in {found["jobs"]} processes, so that imports are paid once.
 - Two trivial notebooks: add two numbers; the largest of a list. They show what a tool costs by itself.
 - The exercise with 4 ranks: the mean of a tensor of 1,025 elements over 4 gloo ranks. Where tests are cells, the test cell
-  writes the learner's function into a program that starts the ranks with `torch.multiprocessing.spawn`, and runs it. Every
+  writes the learner's function into a program that `torchrun` starts 4 times. Every
   rank then imports PyTorch, which is most of the time. Ours forks ranks from a process that has it already. What takes
   long is graded for fewer submissions.
 
 ## Many submissions
 
 One trivial notebook per submission, graded by `autograder grade` with {found["jobs"]} workers. Starting takes some seconds; after
-that, a submission costs the same whether it is the hundredth or the thousandth.
+that, a submission costs the same whether it is an early one or a late one: {_further(found)}.
 
 ```{{figure}} figures/bench-scaling.svg
 :alt: {_scaling_words(found)}
@@ -222,6 +223,15 @@ def _tables(found: Found) -> str:
                 text += f"| {name} | | not measured | | |\n"
         text += "\n"
     return text
+
+
+def _further(found: Found) -> str:
+    rows = found["scaling"]
+    return "; ".join(
+        f"from {a['count']:,} to {b['count']:,}, each further one took "
+        f"{number((b['wall_s'] - a['wall_s']) / (b['count'] - a['count']))} s"
+        for a, b in zip(rows, rows[1:], strict=False)
+    )
 
 
 def _scaling_rows(found: Found) -> str:

@@ -9,6 +9,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from tests.bench.measure import Failed
+
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / "build" / "peers"
 
@@ -66,11 +68,13 @@ class Environment:
         }  # fmt: skip
 
     def ask(self, *command: str, cwd: Path | None = None) -> str:
-        """What one of its programs prints. CalledProcessError when it fails."""
+        """What one of its programs prints. Failed when it ends with an error."""
         line = [str(self.folder / "bin" / command[0]), *command[1:]]
-        return subprocess.run(
-            line, cwd=cwd, env=self.variables(), capture_output=True, text=True, check=True
-        ).stdout
+        ran = subprocess.run(line, cwd=cwd, env=self.variables(), capture_output=True, text=True)
+        if ran.returncode:
+            last = "\n".join(ran.stderr.strip().splitlines()[-12:])
+            raise Failed(f"`{' '.join(command)}` ended with status {ran.returncode}:\n{last}")
+        return ran.stdout
 
 
 def _site_packages(folder: Path) -> Path:

@@ -12,7 +12,9 @@ from tests.bench.nbgrader import Nbgrader
 from tests.bench.otter import Otter
 from tests.bench.ours import Ours
 from tests.bench.peers import Environment, NotHere
-from tests.bench.work import ADD, WORKS
+from tests.bench.work import ADD, WORKS, Notebook
+
+Way = tuple[str, str, Callable[[int], Cost]]  # tool, way, and what grades so many submissions
 
 PEERS = ("nbgrader", "otter-grader")
 # A peer takes longest where ranks are started from a cell; 64 of those would take longer than everything else together.
@@ -55,26 +57,35 @@ def side_by_side(peers: dict[str, Environment], jobs: int, most: int) -> Iterato
     """The same work by every tool, at most `most` submissions at a time. A sentence in place of a run that failed."""
     for work, notebooks in WORKS.items():
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            ways: list[tuple[str, str, Callable[[int], Cost]]] = []
+            ways: list[Way] = []
             for tool in ("autograder", *peers):
-                place = folder / tool
+                place = Path(name) / tool
                 place.mkdir()
-                if tool == "autograder":
-                    ours = Ours(place, notebooks)
-                    ways.append((tool, "autograder grade", lambda n, t=ours: t.grade(n, jobs)))
-                elif tool == "nbgrader":
-                    book = Nbgrader(peers[tool], place, notebooks)
-                    ways.append((tool, "nbgrader autograde", lambda n, t=book: t.grade(n, jobs)))
-                else:
-                    otter = Otter(peers[tool], place, notebooks)
-                    ways.append((tool, "otter run", lambda n, t=otter: t.grade(n, jobs)))
-                    ways.append((tool, "otter.api", lambda n, t=otter: t.grade(n, jobs, in_process=True)))
+                try:
+                    ways += _ways(tool, peers.get(tool), place, notebooks, jobs)
+                except Failed as error:
+                    yield f"{tool}, {work}: not measured: {error}"
             for count in (n for n in SIZES[work] if n <= most):
                 for tool, way, grade in ways:
-                    if tool in peers and count > MOST_FOR_PEERS[work]:
-                        continue
-                    yield _try(tool, way, work, count, grade)
+                    if tool == "autograder" or count <= MOST_FOR_PEERS[work]:
+                        yield _try(tool, way, work, count, grade)
+
+
+def _ways(
+    tool: str, peer: Environment | None, place: Path, notebooks: tuple[Notebook, ...], jobs: int
+) -> list[Way]:
+    """How `tool` grades `notebooks`, prepared in the folder `place`. Failed when its own preparation fails."""
+    if peer is None:
+        ours = Ours(place, notebooks)
+        return [(tool, "autograder grade", lambda n: ours.grade(n, jobs))]
+    if tool == "nbgrader":
+        book = Nbgrader(peer, place, notebooks)
+        return [(tool, "nbgrader autograde", book.grade)]
+    otter = Otter(peer, place, notebooks)
+    return [
+        (tool, "otter run", lambda n: otter.grade(n, jobs)),
+        (tool, "otter.api", lambda n: otter.grade(n, jobs, in_process=True)),
+    ]
 
 
 def scaling(jobs: int, most: int) -> Iterator[Run | str]:

@@ -55,25 +55,19 @@ def result(learner, draw):
 """,
 )
 
-# Where tests are cells, ranks are started from one: a program is written with the learner's function in it, and run.
-# Of the two ways in use, torchrun and torch.multiprocessing.spawn, the second is the quicker one.
+# Where tests are cells, ranks are started from one: a program is written with the learner's function in it, and torchrun
+# starts it. (torch.multiprocessing.spawn takes a little longer.)
 PROGRAM = f"""
-import sys
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 
 ANSWER
 
-def on_rank(rank, meeting):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size={WORLD})
-    mean = all_reduce_mean(torch.arange({NUMEL}.0) * (rank + 1))
-    assert torch.allclose(mean, torch.arange({NUMEL}.0) * {(WORLD + 1) / 2})
-    dist.destroy_process_group()
-
-if __name__ == "__main__":
-    torch.multiprocessing.spawn(on_rank, (sys.argv[1],), {WORLD})
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+mean = all_reduce_mean(torch.arange({NUMEL}.0) * (rank + 1))
+assert torch.allclose(mean, torch.arange({NUMEL}.0) * {(WORLD + 1) / 2})
+dist.destroy_process_group()
 """
 
 ALL_REDUCE = Notebook(
@@ -85,7 +79,8 @@ ALL_REDUCE = Notebook(
 folder = pathlib.Path(tempfile.mkdtemp())
 program = {PROGRAM!r}.replace("ANSWER", inspect.getsource(all_reduce_mean))
 _ = (folder / "ranks.py").write_text(program)
-ran = subprocess.run([sys.executable, folder / "ranks.py", folder / "meeting"], capture_output=True, text=True)
+torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "{WORLD}"]
+ran = subprocess.run([*torchrun, folder / "ranks.py"], capture_output=True, text=True)
 assert ran.returncode == 0, ran.stderr""",
     f"""
 @check("the mean arrives on every rank")
