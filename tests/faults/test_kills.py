@@ -46,7 +46,7 @@ class Voyage:
             if grader.poll() is None:
                 kill(grader.pid)
                 self.killed.append("grader")
-            printed, _ = grader.communicate(timeout=60)
+            printed, _ = grader.communicate(timeout=300)
         finally:
             grader.kill()
         assert grader.returncode in (0, 2, -signal.SIGKILL), printed
