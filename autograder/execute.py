@@ -124,8 +124,7 @@ class _Execution:
             return self._deadly(index, "error", GONE)
         self._ran.append(cell.source)
         cell.outputs = checked_outputs(reply.get("outputs"), self.limits.output_kib * 1024)
-        count = reply.get("count")
-        cell.execution_count = count if type(count) is int else None
+        cell.execution_count = _count(reply.get("count"))
         return self._note(index, cell)
 
     def _deadly(self, index: int, status: Any, message: str) -> bool:
@@ -215,8 +214,7 @@ class _Execution:
             papermill_says = raw["metadata"].get("papermill")
             cell = notebook.cells[index]
             cell.outputs = checked_outputs(raw.get("outputs"), self.limits.output_kib * 1024)
-            count = raw.get("execution_count")
-            cell.execution_count = count if type(count) is int else None
+            cell.execution_count = _count(raw.get("execution_count"))
             duration = papermill_says.get("duration") if type(papermill_says) is dict else None
             overran = type(duration) is float and duration >= self.cell_timeout_s
             if overran and cell.outputs and cell.outputs[-1].get("ename") == "KeyboardInterrupt":
@@ -261,8 +259,9 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
         else:
             data = item["data"] if type(item["data"]) is dict else {}
             plain = {k: _text(v) for k, v in data.items() if type(k) is str and type(v) in (str, list)}
-            count = item.get("execution_count") if type(item.get("execution_count")) is int else None
-            extra = {"execution_count": count} if kind == "execute_result" else {}
+            extra = (
+                {"execution_count": _count(item.get("execution_count"))} if kind == "execute_result" else {}
+            )
             kept.append(nbformat.v4.new_output(kind, data=plain, metadata={}, **extra))
     return kept
 
@@ -271,3 +270,7 @@ def _text(value: Any) -> str:
     if type(value) is list:
         return "".join(v for v in value if type(v) is str)
     return value if type(value) is str else ""
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**31 else None

@@ -126,7 +126,7 @@ class Batch:
         """Grade to the end. `before`: a program that starts the grader (prlimit, unshare …)."""
         line = [*before, *self.command(out)]
         return subprocess.run(
-            line, capture_output=True, text=True, cwd=ROOT, timeout=180, env=os.environ | environment
+            line, capture_output=True, text=True, cwd=ROOT, timeout=600, env=os.environ | environment
         )
 
     def grade_here(self, out: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,13 @@ SOAK = bool(os.environ.get("SOAK"))
 def examples(short: int) -> settings:
     """`short` examples in `make test`, fourteen times as many in `make soak`: more than 20,000 in all."""
     return settings(max_examples=14 * short if SOAK else short, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(autouse=True)
+def counted(request: pytest.FixtureRequest, record_property: Any) -> None:
+    """How many inputs a test tries, for the table that `make soak` writes."""
+    chosen = getattr(request.function, "_hypothesis_internal_use_settings", None)
+    record_property("inputs", chosen.max_examples if chosen else 1)
 
 
 @contextmanager
