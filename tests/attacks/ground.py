@@ -454,7 +454,9 @@ def _is_ours(pid: int) -> bool:
 
 def _changed(old: Any, new: Any) -> str:
     if isinstance(old, dict):
-        return str({k: (old.get(k), new.get(k)) for k in old.keys() | new.keys() if old.get(k) != new.get(k)})[:600]
+        return str(
+            {k: (old.get(k), new.get(k)) for k in old.keys() | new.keys() if old.get(k) != new.get(k)}
+        )[:600]
     return f"{[x for x in old if x not in new]} → {[x for x in new if x not in old]}"[:600]
 
 
