@@ -56,7 +56,9 @@ def just_large(ground: Any, exercise: Any, path: Path) -> None:
 
 def link(target: str) -> Any:
     def place(ground: Any, exercise: Any, path: Path) -> None:
-        path.symlink_to(target.replace("@HOME@", str(ground.home)).replace("@SUBMISSIONS@", str(ground.submissions)))
+        path.symlink_to(
+            target.replace("@HOME@", str(ground.home)).replace("@SUBMISSIONS@", str(ground.submissions))
+        )
 
     return place
 

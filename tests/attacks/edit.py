@@ -46,7 +46,17 @@ def retyped(nb: Notebook) -> None:
 def injected(nb: Notebook) -> None:
     code = "print('ESC' 'APED injected cell ran')"
     for tag in ("injected-parameters", "parameters", "papermill-error-cell-tag"):
-        nb["cells"].insert(0, {"cell_type": "code", "id": tag, "metadata": {"tags": [tag]}, "source": code, "outputs": [], "execution_count": None})
+        nb["cells"].insert(
+            0,
+            {
+                "cell_type": "code",
+                "id": tag,
+                "metadata": {"tags": [tag]},
+                "source": code,
+                "outputs": [],
+                "execution_count": None,
+            },
+        )
     for name in ("chunks", "ring"):
         cell_of(nb, name)["metadata"]["tags"] = ["injected-parameters", "parameters", "try-it"]
 
@@ -54,7 +64,11 @@ def injected(nb: Notebook) -> None:
 def kernelspec(nb: Notebook) -> None:
     nb["metadata"]["kernelspec"] = {"name": "../../bin/sh", "display_name": "sh", "language": "bash"}
     nb["metadata"]["language_info"] = {"name": "bash"}
-    nb["metadata"]["papermill"] = {"parameters": {"grading": False}, "output_path": "/etc/passwd", "engine": "evil"}
+    nb["metadata"]["papermill"] = {
+        "parameters": {"grading": False},
+        "output_path": "/etc/passwd",
+        "engine": "evil",
+    }
 
 
 def same_ids(nb: Notebook) -> None:
@@ -82,7 +96,17 @@ def moved_answers(nb: Notebook) -> None:
 
 def extra_cells(nb: Notebook) -> None:
     for place in (0, 3, len(nb["cells"])):
-        nb["cells"].insert(place, {"cell_type": "code", "id": f"x{place}", "metadata": {}, "source": "print('ESC' 'APED extra cell ran')", "outputs": [], "execution_count": None})
+        nb["cells"].insert(
+            place,
+            {
+                "cell_type": "code",
+                "id": f"x{place}",
+                "metadata": {},
+                "source": "print('ESC' 'APED extra cell ran')",
+                "outputs": [],
+                "execution_count": None,
+            },
+        )
 
 
 def other_exercise(nb: Notebook) -> None:
@@ -92,7 +116,11 @@ def other_exercise(nb: Notebook) -> None:
 def odd_metadata(nb: Notebook) -> None:
     nb["metadata"]["all_aboard"] = [1, 2]
     for cell in nb["cells"]:
-        cell["metadata"]["nbgrader"] = cell["metadata"].get("nbgrader", {}) | {"schema_version": "x", "points": "NaN", "locked": "no"}
+        cell["metadata"]["nbgrader"] = cell["metadata"].get("nbgrader", {}) | {
+            "schema_version": "x",
+            "points": "NaN",
+            "locked": "no",
+        }
         cell["attachments"] = {"../../../x.svg": {"image/svg+xml": "<svg onload=alert(1)>"}}
 
 

@@ -14,7 +14,9 @@ def frame_of(text, blob=b""):
     return struct.pack(">IQ", len(text), len(blob)) + text + blob
 """
 # Takes the rank's place as soon as it is forked: the learner's code is the whole process, with the socket in hand.
-TAKE_OVER = RANK + """
+TAKE_OVER = (
+    RANK
+    + """
 import autograder.sandbox.agent as agent
 from aboard import wire
 def live(sock, lookup):
@@ -24,6 +26,7 @@ def live(sock, lookup):
         os._exit(0)
 agent.live_as_rank = live
 """
+)
 
 
 def impostor(body: str) -> object:

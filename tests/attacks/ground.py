@@ -13,12 +13,17 @@ import socket
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bs4 import BeautifulSoup
+
 from aboard.ranks.memory import forget_high_water, read_status
 from autograder.exercise import Course, Exercise
+from autograder.feedback import as_plain
+from autograder.report import write_report
 from autograder.sandbox.account import below, process_tree
 from autograder.verdict import Result
 from tests import ordinary_user
@@ -32,10 +37,16 @@ CANARY = "CANARY-" + os.urandom(8).hex()
 MARK = f"attack{os.getpid()}"  # in the name of whatever an attack tries to leave
 REPLY_S = 200.0
 GROWN_FOR_A_MOMENT, GROWN_FOR_GOOD = 400 * 2**20, 100 * 2**20  # bytes of the grader's memory
+TAGS = set(
+    "html head meta title style body a main header nav section article footer h1 h2 h3 p pre code div span ul ol li dl dt dd "
+    "table caption thead tbody tr th td strong em b i small br hr img svg rect details summary".split()
+)
 FILES = ("result.json", "feedback.html", "executed.ipynb")
 # What differs between two gradings of the same file: how long things took and how much they needed, and the
 # id that papermill draws for the cell of its parameters.
-TIMES = re.compile(r'"(start_time|end_time|duration|wall_s|cpu_s|peak_rss_bytes)": ("[^"]*"|[-\d.e]+|null)|"id": "[0-9a-f]{8}"')
+TIMES = re.compile(
+    r'"(start_time|end_time|duration|wall_s|cpu_s|peak_rss_bytes)": ("[^"]*"|[-\d.e]+|null)|"id": "[0-9a-f]{8}"'
+)
 
 
 @dataclass
@@ -74,6 +85,8 @@ class Ground:
         self.victim.wait()
         self.listener.close()
         self.abstract.close()
+        # Some leave folders a thousand deep, on which Python's own rmtree fails.
+        subprocess.run(["rm", "-rf", str(self.tmp), str(self.submissions), str(self.out)], check=False)
 
     # --- before
 
@@ -198,7 +211,9 @@ class Ground:
             ("right", exercise.solution()),
             ("wrong", exercise.solution() | {name: text}),
         ):
-            found = self.grade(learner, exercise_id, self.hand_in(learner, exercise_id, notebook(exercise, answers)))
+            found = self.grade(
+                learner, exercise_id, self.hand_in(learner, exercise_id, notebook(exercise, answers))
+            )
             for file in FILES:
                 kept[f"{learner}/{file}"] = TIMES.sub("", found.texts.get(file, "; ".join(found.wrong)))
         return kept
@@ -241,7 +256,9 @@ class Ground:
         self._compare(one, exercise, before, found)
         if one.visit and self.layer == "bubblewrap" and self.engine == "fork":
             visitor = self.course.exercise("ring-alone")
-            seen = self.grade("visitor", visitor.id, self.hand_in("visitor", visitor.id, ahead(VISITOR)(self, visitor)))
+            seen = self.grade(
+                "visitor", visitor.id, self.hand_in("visitor", visitor.id, ahead(VISITOR)(self, visitor))
+            )
             shutil.rmtree(self.out / "visitor", ignore_errors=True)
             if ESCAPED in seen.printed or seen.result is None:
                 found.wrong.append(f"the next one finds {seen.printed[-600:]}")
@@ -274,7 +291,9 @@ class Ground:
             and "__pycache__" not in p.parts
         ]  # fmt: skip
         forget_high_water(pid)
-        family = [p for p in (pid, *below(pid, process_tree())) if not is_corpse(p)]  # corpses: a test of their own
+        family = [
+            p for p in (pid, *below(pid, process_tree())) if not is_corpse(p)
+        ]  # corpses: a test of their own
         return {
             "processes": family, "descriptors": {p: _descriptors(p) for p in family},
             "files": {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in outside},
@@ -304,13 +323,14 @@ class Ground:
             say(f"the server kept {(after['server'] - before['server']) >> 20} MiB")
         if found.result is not None:
             self._verdict(one, exercise, found)
+            self._pages(found)
         for name, text in found.texts.items():
             for secret in (CANARY, "BEGIN SOLUTION") + (() if name == "result.json" else (SEED,)):
                 if secret in text:
-                    say(f"{name} holds {secret}: …{text[max(0, text.index(secret) - 200):][:300]}…")
+                    say(f"{name} holds {secret}: …{text[max(0, text.index(secret) - 200) :][:300]}…")
         for text in (found.printed, found.texts.get("result.json", "")):
             if ESCAPED in text:
-                say(f"it got out: {text[text.index(ESCAPED):][:400]}")
+                say(f"it got out: {text[text.index(ESCAPED) :][:400]}")
         if self.victim.poll() is not None:
             say("a process of somebody else was ended")
             self.victim = subprocess.Popen(["sleep", "3600"])
@@ -321,6 +341,25 @@ class Ground:
         limit = exercise.limits.wall_s + one.slow_s + (15 if self.engine == "kernel" else 0)
         if found.seconds > limit:
             say(f"it took {found.seconds:.0f} s; the exercise allows {exercise.limits.wall_s:.0f} s")
+
+    def _pages(self, found: Found) -> None:
+        """What people open holds nothing that acts: the feedback, the cohort's report, and both as text."""
+        assert found.result is not None
+        report = write_report([found.result], self.base).read_text(encoding="utf-8")
+        for name, page in (("feedback.html", found.texts["feedback.html"]), ("report.html", report)):
+            for element in BeautifulSoup(page, "html.parser").find_all(True):
+                links = [str(element.get(key, "")) for key in ("href", "src", "data", "action", "xlink:href")]
+                acts = [key for key in element.attrs if key.lower().startswith("on")]
+                leads_out = [
+                    one for one in links if ":" in one and not one.startswith("data:image/png;base64,")
+                ]
+                if element.name not in TAGS or acts or leads_out:
+                    found.wrong.append(f"{name} holds an element that acts: {str(element)[:300]}")
+                    break
+        shown = as_plain(found.result)
+        odd = {c for c in shown if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n"}
+        if odd:
+            found.wrong.append(f"shown in a terminal: {odd}")
 
     def _verdict(self, one: Attack, exercise: Exercise, found: Found) -> None:
         result = found.result
@@ -383,7 +422,11 @@ def _lines(path: str) -> list[str]:
 
 def _marked() -> list[str]:
     """Whatever bears an attack's mark, anywhere on the machine."""
-    names = [str(p) for folder in ("/tmp", "/dev/shm", "/var/tmp", "/dev/mqueue") for p in Path(folder).glob(f"*{MARK}*")]
+    names = [
+        str(p)
+        for folder in ("/tmp", "/dev/shm", "/var/tmp", "/dev/mqueue")
+        for p in Path(folder).glob(f"*{MARK}*")
+    ]
     names += [line.split()[-1] for line in _lines("/proc/net/unix") if MARK in line]
     return sorted(names)
 
@@ -411,10 +454,14 @@ def _is_ours(pid: int) -> bool:
 
 def _changed(old: Any, new: Any) -> str:
     if isinstance(old, dict):
-        return str({k: (old.get(k), new.get(k)) for k in old.keys() | new.keys() if old.get(k) != new.get(k)})[:600]
+        return str(
+            {k: (old.get(k), new.get(k)) for k in old.keys() | new.keys() if old.get(k) != new.get(k)}
+        )[:600]
     return f"{[x for x in old if x not in new]} → {[x for x in new if x not in old]}"[:600]
 
 
 def _difference(want: str, got: str) -> str:
-    place = next((i for i, (a, b) in enumerate(zip(want, got, strict=False)) if a != b), min(len(want), len(got)))
-    return f"…{want[max(0, place - 100):place + 200]}… became …{got[max(0, place - 100):place + 200]}…"
+    place = next(
+        (i for i, (a, b) in enumerate(zip(want, got, strict=False)) if a != b), min(len(want), len(got))
+    )
+    return f"…{want[max(0, place - 100) : place + 200]}… became …{got[max(0, place - 100) : place + 200]}…"

@@ -19,7 +19,9 @@ def inert_outputs(found: Found) -> None:
         kind for cell in json.loads(found.texts["executed.ipynb"])["cells"] for o in cell.get("outputs", [])
         for kind in o.get("data", {})
     }  # fmt: skip
-    assert not kinds - {"text/plain", "image/png", "image/jpeg"}, f"executed.ipynb has outputs of the kinds {sorted(kinds)}"
+    assert not kinds - {"text/plain", "image/png", "image/jpeg"}, (
+        f"executed.ipynb has outputs of the kinds {sorted(kinds)}"
+    )
 
 
 def markdown(nb: dict[str, Any]) -> None:
@@ -27,7 +29,9 @@ def markdown(nb: dict[str, Any]) -> None:
         if cell["cell_type"] == "markdown":
             cell["source"] = SCRIPT + "[x](javascript:alert(1)) ![x](http://evil/x.svg)"
     nb["metadata"]["title"] = SCRIPT
-    cell_of(nb, "chunks")["outputs"] = [{"output_type": "display_data", "data": {"text/html": SCRIPT}, "metadata": {}}]
+    cell_of(nb, "chunks")["outputs"] = [
+        {"output_type": "display_data", "data": {"text/html": SCRIPT}, "metadata": {}}
+    ]
 
 
 ATTACKS = [

@@ -34,7 +34,9 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str
         ground.close()
 
 
-def ground_for(grounds: dict, tmp_path_factory, engine: str, layer: str = "bubblewrap", user: str = "this") -> Ground:
+def ground_for(
+    grounds: dict, tmp_path_factory, engine: str, layer: str = "bubblewrap", user: str = "this"
+) -> Ground:
     key = (engine, layer, user)
     if key not in grounds:
         base = tmp_path_factory.mktemp(f"{engine}-{layer}")
