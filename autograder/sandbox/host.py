@@ -244,7 +244,7 @@ class SandboxRoom:
         except (EOFError, OSError, wire.WireError, TimeoutError):
             self._shut(0)
             raise RoomGone from None
-        if answer.get("ended"):
+        if answer.get("ended") != "":  # a string of the agent, or anything at all of somebody else
             self._shut(0)
         else:
             self._loaded.add(0)
