@@ -12,11 +12,11 @@ ROOMS = ("room", "agent", "rank")
 
 def children(pid: int) -> list[int]:
     found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
+    try:
+        for path in list(Path(f"/proc/{pid}/task").glob("*/children")):
             found += [int(child) for child in path.read_text().split()]
-        except (OSError, ValueError):
-            pass  # it has just ended
+    except (OSError, ValueError):
+        pass  # it has just ended
     return found
 
 
