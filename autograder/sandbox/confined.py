@@ -66,6 +66,22 @@ def end_confined_room(keeper: int) -> None:
         pass
 
 
+def end_orphans(keepers: set[int]) -> None:
+    """Kill and bury what outlived its keeper: all that is now this process's child and not one of `keepers`."""
+    deadline = time.monotonic() + END_S
+    while time.monotonic() < deadline:
+        orphans = [pid for pid in process_tree().get(os.getpid(), []) if pid not in keepers]
+        if not orphans:
+            return
+        for pid in orphans:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+        time.sleep(0.001)
+
+
 def _keep(channel: socket.socket, limits: dict[str, Any], scratch: str) -> NoReturn:
     """The room's keeper: our code only. Orphans come to it, and when the agent ends, so does all else."""
     k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)

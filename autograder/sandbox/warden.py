@@ -16,7 +16,7 @@ from typing import Any
 from aboard import wire
 from aboard.ranks.memory import read_status
 from autograder.sandbox.account import Growth, Room, at_most, below, exactly, process_tree
-from autograder.sandbox.confined import end_confined_room, open_confined_room
+from autograder.sandbox.confined import end_confined_room, end_orphans, open_confined_room
 from autograder.sandbox.network import Switch
 from autograder.sandbox.room import open_room
 
@@ -99,6 +99,8 @@ class Warden:
         self.growth = None
         self._end(room)
         _, _, usage = os.wait4(room.init, 0)
+        if room.scratch:
+            end_orphans({other.init for other in self.rooms.values()})
         room.close()
         return {
             "cpu_s": usage.ru_utime + usage.ru_stime,
