@@ -1,6 +1,7 @@
 """Reduces each bucket to rank 0, which sends the result to all.
 
 fails: collectives as through-one-rank
+fails: overlap as through-one-rank
 """
 # %% reducer
 class Reducer:
@@ -28,8 +29,9 @@ class Reducer:
     def finish(self):
         while len(self.launched) < len(self.buckets):
             self.launch()
-        for bucket, (flat, work) in zip(self.buckets, self.launched):
+        for _, work in self.launched:
             work.wait()
+        for bucket, (flat, _) in zip(self.buckets, self.launched):
             dist.broadcast(flat, 0)
             flat /= dist.get_world_size()
             for parameter, mean in zip(bucket, flat.split([p.numel() for p in bucket])):
