@@ -62,21 +62,21 @@ except RuntimeError: pass
     Attack("memory", "all the memory there is, in one process", before("x = []\nwhile True: x.append(bytearray(b'x') * 10**8)"), exercise="ring-small", alone=True),
     Attack("memory-in-many", "all the memory there is, in many processes", before("""
 import os, time
-for _ in range(60):
+for _ in range(12):
     if os.fork() == 0:
         x = bytearray(b"x") * (60 << 20); time.sleep(100)
-time.sleep(3); print("held", 60 * 60)
+time.sleep(2); print("held", 12 * 60)
 """), exercise="ring-small", alone=True, also=took_at_most(0)),
     Attack("memory-in-twins", "each piece of memory belongs to two processes, so that to none it is private", once(TWINS + """
-for i in range(30):
+for i in range(11):
     pair(60 << 20); time.sleep(0.08)
-time.sleep(1.5); print("held", 30 * 60)
+time.sleep(1.5); print("held", 11 * 60)
 """), exercise="ring-small", also=took_at_most(0)),
     Attack("memory-in-programs", "the same in other programs, which share nothing with the warm one", once("""
 import subprocess, sys, time
 code = "import os, time; x = bytearray(b'x') * (60 << 20); os.fork(); time.sleep(100)"
-for _ in range(30): subprocess.Popen([sys.executable, "-S", "-c", code]); time.sleep(0.04)
-time.sleep(2.0); print("held", 30 * 60)
+for _ in range(11): subprocess.Popen([sys.executable, "-S", "-c", code]); time.sleep(0.04)
+time.sleep(2.0); print("held", 11 * 60)
 """), exercise="ring-small", also=took_at_most(0)),
     Attack("memory-in-sockets", "hundreds of megabytes in the buffers of sockets that nobody reads", once("""
 import socket, time
@@ -92,11 +92,11 @@ time.sleep(0.3); print("held", total >> 20)
 """), exercise="ring-small", also=took_at_most(512)),
     Attack("shared-maps", "memory in shared maps, in one process after the other", once("""
 import mmap, os, time
-for _ in range(30):
+for _ in range(11):
     m = mmap.mmap(-1, 60 << 20); m.write(b"x" * (60 << 20))
     if os.fork() == 0: time.sleep(100)
     m.close()
-time.sleep(1); print("held", 30 * 60)
+time.sleep(1); print("held", 11 * 60)
 """), exercise="ring-small", also=took_at_most(0), visit=True),
     Attack("disk", "fill every folder that can be written", before("""
 import os
@@ -164,10 +164,10 @@ attempt(lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_N
 import mmap, ctypes
 libc = ctypes.CDLL(None); libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-base = libc.mmap(None, 300 << 30, 1, 0x4022, -1, 0)
+base = libc.mmap(None, 280 << 30, 1, 0x4022, -1, 0)
 if base not in (None, 2**64 - 1):
     libc.memchr.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-    for offset in range(0, 300 << 30, 2 << 20): libc.memchr(base + offset, 1, 1)
+    for offset in range(0, 280 << 30, 2 << 20): libc.memchr(base + offset, 1, 1)
 import time; time.sleep(0.5)
 line = next(l for l in open("/proc/self/status") if l.startswith("VmPTE"))
 print("held", int(line.split()[1]) >> 10)
