@@ -29,6 +29,7 @@ MAX_TENSORS = 20_000
 MAX_DIMS = 64
 MAX_ODD_KEYS = 2_000  # in one dict, of keys that are no text: numbers can be chosen so that each collides with all others
 DEFAULT_LIMIT = 256 * 2**20  # bytes in one message
+TEXT_LIMIT = 16 * 2**20  # of them in its JSON
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -243,6 +244,7 @@ class Inbox:
 
     def __init__(self, sock: socket.socket, limit: int = DEFAULT_LIMIT) -> None:
         self.sock, self.limit = sock, limit
+        self.taken = 0  # bytes of all messages so far
         self._buffer = bytearray()
 
     def read(self, exactly: bool = False) -> Any:
@@ -263,6 +265,8 @@ class Inbox:
         text, blob = HEADER.unpack_from(self._buffer)
         if text + blob > self.limit:
             raise WireError(f"a message of {text + blob:,} bytes; at most {self.limit:,} are allowed")
+        if text > TEXT_LIMIT:
+            raise WireError(f"a message with {text:,} bytes beside its tensors; at most {TEXT_LIMIT:,} are allowed")
         return text, blob
 
     def _missing(self) -> int:
@@ -277,6 +281,8 @@ class Inbox:
         end = HEADER.size + text + blob
         if len(self._buffer) < end:
             return self.NOTHING
-        body = bytes(self._buffer[HEADER.size : end])
+        with memoryview(self._buffer) as view:
+            parts = bytes(view[HEADER.size : HEADER.size + text]), bytes(view[HEADER.size + text : end])
         del self._buffer[:end]
-        return decode(body[:text], body[text:])
+        self.taken += end
+        return decode(*parts)

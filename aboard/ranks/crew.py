@@ -21,6 +21,7 @@ from aboard.ranks.meter import Collective
 STALL_S = 2.0  # nothing has moved for this long, and every unfinished rank waits in a call: a deadlock
 GRACE_S = 0.7  # how long others may take to finish after one rank has failed
 ASK_EVERY_S = 0.25
+SMALL = 4 * 2**20  # bytes a rank may send at a time before it is asked for what it returns
 
 
 @dataclass
@@ -180,7 +181,7 @@ def lead(
     """Run `call` on the ranks behind `socks` (rank r behind socks[r]).
 
     `on_ready` runs when every rank is ready and none has begun, `on_done` when every rank has returned and none has
-    sent its outcome: the moments between which meters count. `limit` is the most bytes one rank may return.
+    sent its outcome: the moments between which meters count. `limit` is the most bytes all ranks may return.
     Raises RanksFailed. Sockets stay open; the caller closes them, which dismisses the ranks.
     """
     return _Voyage(socks, call, limit).run(on_ready, on_done)
@@ -188,10 +189,10 @@ def lead(
 
 class _Voyage:
     def __init__(self, socks: list[socket.socket], call: Call, limit: int) -> None:
-        self.call, self.socks = call, socks
+        self.call, self.socks, self.limit = call, socks, limit
         self.deadline = time.monotonic() + call.timeout_s
         self.moved_at = time.monotonic()  # when any rank was last seen to get on
-        self.members = [_Member(r, wire.Inbox(s, limit)) for r, s in enumerate(socks)]
+        self.members = [_Member(r, wire.Inbox(s, SMALL)) for r, s in enumerate(socks)]
         self.selector = selectors.DefaultSelector()
         for member, sock in zip(self.members, socks, strict=True):
             self.selector.register(sock, selectors.EVENT_READ, member)
@@ -209,10 +210,12 @@ class _Voyage:
             self._until("returned")
             seconds = time.monotonic() - start
             counters = on_done()
-            # One outcome at a time: what they hold together need not fit in memory twice.
+            # One outcome at a time, and all of them within one limit: what ranks return must fit in this process.
             for member in self.members:
+                member.inbox.limit, before = self.limit, member.inbox.taken
                 self._say(member, {"op": "give"})
-            self._until("delivered")
+                self._until("delivered", [member])
+                self.limit -= member.inbox.taken - before
             return Run(
                 self.call.world_size,
                 [m.report.get("value") for m in self.members],
@@ -249,11 +252,12 @@ class _Voyage:
         except (KeyError, ValueError):
             pass
 
-    def _until(self, state: str) -> None:
+    def _until(self, state: str, whom: list[_Member] | None = None) -> None:
+        members = whom or self.members
         ask_at = time.monotonic() + ASK_EVERY_S
         order = ["starting", "ready", "running", "returned", "delivered"]
         reached = set(order[order.index(state) :])
-        while any(m.state not in reached for m in self.members):
+        while any(m.state not in reached for m in members):
             now = time.monotonic()
             self._raise_if_lost(now)
             if now > ask_at:

@@ -73,7 +73,8 @@ _NOT_THE_LEARNER = (
 class Collective:
     """One call into `torch.distributed`, as this rank saw it.
 
-    `bytes` is the payload: the larger of what went in and what came out on this rank. `peer` is the other rank of a
+    `bytes` is the payload: the larger of what went in and what came out on this rank; for gather and scatter, one rank's
+    part. `peer` is the other rank of a
     send or recv. `start` and `end` are seconds since the rank was told to go; `end` is None while it is not finished.
     `line` is the line of the program that made the call.
     """
@@ -90,12 +91,14 @@ class Collective:
         """Bytes this call puts on ("send") or takes off ("recv") the network on one rank, by the usual algorithm.
 
         Ring algorithms: all-reduce 2(N-1)/N of the payload; all-gather, reduce-scatter, all-to-all (N-1)/N
-        (Thakur, Rabenseifner and Gropp, 2005). Broadcast and reduce: (N-1)/N on average over the ranks.
+        (Thakur, Rabenseifner and Gropp, 2005). Those with a root, on average over the ranks: broadcast, gather and
+        scatter (N-1)/N; reduce, which gloo does as a reduce-scatter and a gather, (N-1)/N + (N-1)/N².
         """
         if self.op in ("send", "recv"):
             return self.bytes if self.op == direction else 0
         n = max(1, self.group_size)
-        return round((2 if self.op == "all_reduce" else 1) * (n - 1) / n * self.bytes)
+        times = {"all_reduce": 2.0, "reduce": 1 + 1 / n}.get(self.op, 1.0)
+        return round(times * (n - 1) / n * self.bytes)
 
 
 class Meter:
@@ -172,7 +175,7 @@ class Meter:
 
         def call(group: ProcessGroup, *args: Any, **kwargs: Any) -> Any:
             record = Collective(
-                op, payload(args), None, meter.now(), line=calling_line(), group_size=group.size()
+                op, payload(args, op), None, meter.now(), line=calling_line(), group_size=group.size()
             )
             if op in ("send", "recv") and len(args) > 1 and type(args[1]) is int:
                 record.peer = args[1]
@@ -217,7 +220,7 @@ class _Functional(_Operator):
             result = self._original(*args, **kwargs)
         finally:
             meter.waiting = None
-        record.bytes = payload((result, args[0] if args else None))
+        record.bytes = payload((result, args[0] if args else None), self._op)
         for tensor in result if isinstance(result, list | tuple) else [result]:
             meter._unfinished[tensor.data_ptr()] = record
         return result
@@ -246,15 +249,17 @@ def group_size(args: tuple[Any, ...]) -> int:
         return 0
 
 
-def payload(args: tuple[Any, ...]) -> int:
-    """Bytes of the larger side of a call: the first two arguments that hold tensors are its output and input."""
+def payload(args: tuple[Any, ...], op: str) -> int:
+    """Bytes of the larger side of a call: its first two arguments are its output and input. Of the smaller side when
+    only the root has the other."""
 
-    def size(value: Any) -> int:
+    def size_of(value: Any) -> int:
         if isinstance(value, torch.Tensor):
             return value.numel() * value.element_size()
-        return sum(size(item) for item in value) if isinstance(value, list | tuple) else 0
+        return sum(map(size_of, value)) if isinstance(value, list | tuple) else 0
 
-    return max((size(argument) for argument in args[:2]), default=0)
+    sizes = [size for size in map(size_of, args[:2]) if size]
+    return (min if op in ("gather", "scatter") else max)(sizes, default=0)
 
 
 def calling_line() -> str:

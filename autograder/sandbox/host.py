@@ -293,7 +293,7 @@ class SandboxRoom:
                 socks.append(self._call_room(rank))
             return lead(
                 socks, call, lambda: self.sandbox.ask("watch", ranks=count) and None,
-                lambda: self._counters(count, call), limit=128 * 2**20,
+                lambda: self._counters(count, call), limit=64 * 2**20,
             )  # fmt: skip
         except RanksFailed as failure:
             self.sandbox.ask("unwatch", ranks=count)

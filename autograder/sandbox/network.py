@@ -13,6 +13,9 @@ from autograder.sandbox.kernel import CLONE_NEWNET, setns, unshare
 from autograder.sandbox.outer import NETWORK
 
 INTERFACE = "hsn0"
+# A rank's interface outlives the submission that used it, so no connection may: none waits for late packets, and what
+# nobody owns any more is tried once and dropped.
+SETTINGS = {"tcp_max_tw_buckets": "0", "tcp_orphan_retries": "1", "tcp_fin_timeout": "1"}
 
 
 class Switch:
@@ -43,6 +46,9 @@ class Switch:
                     "link set lo up",
                 ]
             )
+            for name, value in SETTINGS.items():
+                with open(f"/proc/sys/net/ipv4/{name}", "w") as file:
+                    file.write(value)
         setns(here, CLONE_NEWNET)
         os.close(here)
 

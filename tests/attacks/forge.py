@@ -198,7 +198,7 @@ def ring_all_reduce(tensor):
             for _ in range(119): mine["sock"].sendall(bytes(1 << 20))
             time.sleep(60)
     return _ring(tensor)
-"""), exercise="ring-short", may_earn=frozenset({"chunks"}), slow_s=25),
+"""), exercise="ring-short", may_earn=frozenset({"chunks", "traffic", "memory"}), slow_s=25),
     Attack("never-finished", "a message that trickles, one byte in a while", impostor("""
 sock.sendall(struct.pack(">IQ", 1000, 1000))
 while True:

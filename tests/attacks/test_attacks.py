@@ -30,11 +30,7 @@ ATTACKS: dict[str, Attack] = {
 # that is stopped by a change shows as XPASS and is taken off this list.
 OPEN = {
     "forge-answers-for-others",
-    "forge-amplified-json",
-    "forge-every-rank-large",
     "forge-ddp-forged",
-    "reach-ports-of-the-next",
-    "reach-half-open",
     "meter-collective-as-messages",
     "meter-barrier-of-a-billion",
     "meter-done-before-memory",
