@@ -36,6 +36,9 @@ COMMON = {
     "out-of-memory": "The memory limit was reached.",
     "memory-held-before": "Much memory was already taken when the measured call began, so what the call itself needs cannot "
     "be told. Make tensors inside the function, and import nothing large.",
+    "other-processes": "Your code started other processes beside the rank, so what the rank itself needs cannot be told.",
+    "answered-in-its-place": "What came back was not made by the code that calls your answer: something answered in its "
+    "place. Define the functions that are asked for, and leave the rest of the program alone.",
     "meters-disagree": "What your program says it sent is not what crossed the network. Let ranks talk through "
     "torch.distributed only.",
 }

@@ -21,7 +21,8 @@ class Room(Protocol):
         """Run `call`; raise RanksFailed when it does not come back whole."""
 
 
-HELD_BEFORE = 16 * 2**20  # bytes a rank may hold when a call begins: modules an answer imports, small tables
+HELD_BEFORE = 16 * 2**20  # bytes a rank may hold when a call is made: modules an answer imports, small tables
+AROUND = 12 * 2**20  # bytes a rank may take to meet the others, and to report
 
 
 class MeasuredRun(Run):
@@ -46,10 +47,20 @@ class MeasuredRun(Run):
 
     @property
     def peak_bytes(self) -> list[int] | None:
-        for rank, held in enumerate(self.counters.held_before_bytes or []):
-            if held > HELD_BEFORE:
-                raise Finding("memory-held-before", f"{amount(held)} on rank {rank} when the call began")
-        return super().peak_bytes
+        counters = self.counters
+        for counted, most, when in (
+            (counters.held_before_bytes, HELD_BEFORE, "before the call"),
+            (counters.early_bytes, AROUND, "before the call began"),
+            (counters.late_bytes, AROUND, "after it was said to be over"),
+        ):
+            for rank, taken in enumerate(counted or []):
+                if taken > most:
+                    raise Finding("memory-held-before", f"{amount(taken)} on rank {rank} {when}")
+        for rank, count in enumerate(counters.strangers or []):
+            if count > 0:
+                raise Finding("other-processes", f"at least {count} beside rank {rank}")
+        held = counters.held_before_bytes or [0] * len(super().peak_bytes or [])
+        return [taken + before for taken, before in zip(super().peak_bytes or [], held, strict=True)] or None
 
     def _meters_agree(self) -> None:
         counted = self.counters.sent_bytes
@@ -82,9 +93,13 @@ class Learner:
         """Call `function(*args, **kwargs)` in one process, no process group; its return value."""
         return self._run(Call(function, [[a] for a in args], kwargs, 0)).outputs[0]
 
-    def drive(self, function: str, *args: Any, **kwargs: Any) -> Any:
-        """Call `function(answers, *args, **kwargs)` of the exercise's drive.py beside the learner's code."""
-        return self._run(Call(function, [[a] for a in args], kwargs, 0, drive=True)).outputs[0]
+    def drive(self, function: str, *args: Any, returns: Any = None, **kwargs: Any) -> Any:
+        """Call `function(answers, *args, **kwargs)` of the exercise's drive.py beside the learner's code.
+
+        returns: the form of what drive.py returns, see `has_form`; anything else raises Finding answered-in-its-place.
+        """
+        run = self._run(Call(function, [[a] for a in args], kwargs, 0, drive=True))
+        return _made_by_drive(run, returns).outputs[0]
 
     def on_ranks(self, world_size: int) -> Crew:
         """The same on `world_size` gloo ranks."""
@@ -109,15 +124,41 @@ class Crew:
         """Every rank calls `function`: rank r with item r of each positional list, keywords the same for all."""
         return self._learner._run(Call(function, self._spread(per_rank), common, self.world_size))
 
-    def drive(self, function: str, *per_rank: list[Any], **common: Any) -> Run:
-        """Every rank calls `function(answers, …)` of drive.py; arguments as in `call`."""
-        return self._learner._run(Call(function, self._spread(per_rank), common, self.world_size, drive=True))
+    def drive(self, function: str, *per_rank: list[Any], returns: Any = None, **common: Any) -> Run:
+        """Every rank calls `function(answers, …)` of drive.py; arguments as in `call`, `returns` as in `Learner.drive`."""
+        run = self._learner._run(Call(function, self._spread(per_rank), common, self.world_size, drive=True))
+        return _made_by_drive(run, returns)
 
     def _spread(self, per_rank: tuple[list[Any], ...]) -> list[list[Any]]:
         for values in per_rank:
             if len(values) != self.world_size:
                 raise ValueError(f"{len(values)} values for {self.world_size} ranks")
         return [list(values) for values in per_rank]
+
+
+def _made_by_drive(run: Run, form: Any) -> Run:
+    """`run`, if what came from each rank has the form that drive.py gives it. Her code could speak in its place."""
+    for rank, output in enumerate(run.outputs):
+        if not has_form(output, form):
+            raise Finding("answered-in-its-place", f"what came from rank {rank} has another form")
+    return run
+
+
+def has_form(value: Any, form: Any) -> bool:
+    """Whether `value` has the types that `form` shows.
+
+    form: a type; None for anything; [form] for a list of any length; {"key": form, …} for a dict with exactly these
+    keys; {str: form} for a dict with any strings as keys.
+    """
+    if form is None:
+        return True
+    if isinstance(form, type):
+        return type(value) is form
+    if isinstance(form, list):
+        return type(value) is list and all(has_form(item, form[0]) for item in value)
+    if str in form:
+        return type(value) is dict and all(type(k) is str and has_form(v, form[str]) for k, v in value.items())
+    return type(value) is dict and value.keys() == form.keys() and all(has_form(value[k], form[k]) for k in form)
 
 
 class Answers:

@@ -42,13 +42,18 @@ class Call:
 class Counters:
     """What the kernel counted for each rank during the call, or None where it cannot be asked.
 
-    held_before_bytes: memory each rank had taken when the call began, beyond that of a fresh one.
+    held_before_bytes: memory each rank had taken when the call was made, beyond that of a fresh one. early_bytes,
+    late_bytes: the most it took between then and "go", and between its return and its report, inputs and outputs apart.
+    strangers: processes beside each rank that were started by it or for it.
     """
 
     sent_bytes: list[int] | None = None
     received_bytes: list[int] | None = None
     peak_bytes: list[int] | None = None
     held_before_bytes: list[int] | None = None
+    early_bytes: list[int] | None = None
+    late_bytes: list[int] | None = None
+    strangers: list[int] | None = None
 
 
 @dataclass

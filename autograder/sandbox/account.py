@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 
 from aboard.ranks.memory import anonymous, forget_high_water, read_status
 
 Tree = dict[int, list[int]]
+MANY_DESCRIPTORS = 64  # more than that many new ones in one call are taken for sockets that are used as memory
+SETTLE_S = 0.3
+SOCKET_BUFFER = 212_992  # bytes one socket may hold: net.core.wmem_max as Linux has it
 
 
 def process_tree() -> Tree:
@@ -109,60 +113,129 @@ def _exactly(pid: int, warm: int) -> int:
 
 
 class Growth:
-    """Growth of each room's memory from the moment this is made, at its highest; for `sample` and `result`.
+    """Growth of each room's memory from before its rank is forked until the rank has handed over what it returns.
 
-    A room's figure adds up its rank, its waiting agent, every process they start, and what comes to lie in its folders.
-    `held_before`: what a room had taken already when this was made, beyond what a room that did nothing has.
+    A room's figure adds up its rank, its waiting agent, every process they start, what comes to lie in its folders, and
+    buffers of sockets that were opened by the dozen. Each stretch between two calls of `next_stretch` has a highest
+    value of its own, above what the room had when the stretch began.
+    held_before: what a room had taken when the first one began, beyond what a room that did nothing has.
+    strangers: processes of a room beside those that belong there and its rank, at their most. `at_rest`: how many belong.
     """
 
-    def __init__(self, rooms: list[Room], warm: int) -> None:
-        self.rooms, self.warm = rooms, warm
-        tree = process_tree()
-        self._first = [below(room.init, tree) for room in rooms]
-        self._later: list[list[int]] = [[] for _ in rooms]
-        self._stored = [room.stored() for room in rooms]
-        self._before: dict[int, dict[str, int]] = {}
-        self._highest = [0] * len(rooms)
+    def __init__(self, rooms: list[Room], warm: int, at_rest: list[int]) -> None:
+        self.rooms, self.warm, self._at_rest = rooms, warm, at_rest
+        self.strangers = [0] * len(rooms)
         self.held_before: list[int] = []
-        for pids, stored in zip(self._first, self._stored, strict=True):
-            for pid in pids:
-                forget_high_water(pid)
-                self._before[pid] = read_status(pid)
-            # What the agent took shows in the rank too, which is its copy: the largest, not the sum.
-            taken = [self._before[pid]["RssAnon"] - warm + self._before[pid]["RssShmem"] for pid in pids]
-            others = sum(_exactly(pid, warm) for pid in pids[2:])
-            self.held_before.append(max([0, *taken[:2]]) + stored + others)
+        self._stretch: list[list[int]] = []
+        self._known: dict[int, int] = {}  # process → anonymous memory that is not counted as growth
+        self._family = self._when_settled()
+        for room, pids in zip(rooms, self._family, strict=True):
+            self._known |= {pid: anonymous(pid) for pid in pids}
+            others = sum(_exactly(pid, warm) for pid in pids[1:])
+            taken = max([0, *(self._known[pid] - warm for pid in pids[:1])])
+            self.held_before.append(taken + room.stored() + others)
+        self._start()
+
+    def _when_settled(self) -> list[list[int]]:
+        """Each room's processes, once the ranks of the call before have had a moment to be gone."""
+        deadline = time.monotonic() + SETTLE_S
+        while True:
+            tree = process_tree()
+            family = [[pid for pid in below(room.init, tree) if anonymous(pid)] for room in self.rooms]
+            settled = all(len(pids) <= most for pids, most in zip(family, self._at_rest, strict=True))
+            if settled or time.monotonic() > deadline:
+                return family
+            time.sleep(0.001)
+
+    def _start(self) -> None:
+        self._stored = [room.stored() for room in self.rooms]
+        self._doors = [sum(map(_descriptors, pids)) for pids in self._family]
+        self._buried = [self._faults_of_the_dead(index) for index in range(len(self.rooms))]
+        self._levels = [self._level(index) for index in range(len(self.rooms))]
+        self._stretch.append([0] * len(self.rooms))
+        for pid in self._known:
+            forget_high_water(pid)
+
+    def _meet(self) -> None:
+        """Find processes that came since. A fork begins with its parent's memory, which is not its own growth."""
+        tree = process_tree()
+        for index, room in enumerate(self.rooms):
+            self._family[index] = now = below(room.init, tree)
+            parents = {child: pid for pid in [room.init, *now] for child in tree.get(pid, [])}
+            for pid in now:
+                if pid not in self._known:
+                    self._known[pid] = self._known.get(parents[pid], 0)
+            alive = sum(1 for pid in now if anonymous(pid))
+            self.strangers[index] = max(self.strangers[index], alive - self._at_rest[index] - 1)
+
+    def _level(self, index: int) -> int:
+        return sum(anonymous(pid) - self._known[pid] for pid in self._family[index])
 
     def sample(self) -> None:
         """Look once more; to be called every few milliseconds."""
-        for index, pids in enumerate(self._first):
-            self._note(index, sum(self._grown(pid, anonymous(pid)) for pid in pids))
+        if any(child not in self._known for pids in self._family for pid in pids for child in _children(pid)):
+            self._meet()
+        for index, room in enumerate(self.rooms):
+            self._note(index, self._level(index) - self._levels[index] + room.stored() - self._stored[index])
 
     def sample_whole(self) -> None:
-        """The same with shared memory, folders, and processes started since; a few times a second will do."""
-        tree = process_tree()
+        """The same with every process started since, and the buffers of sockets; a few times a second will do."""
+        self._meet()
         for index, room in enumerate(self.rooms):
-            now = below(room.init, tree)
-            self._later[index] = [pid for pid in now if pid not in self._before]
-            own = shared = 0
-            for pid in self._first[index]:
-                status = read_status(pid)
-                own += self._grown(pid, status["RssAnon"])
-                shared += max(0, status["RssShmem"] - self._before[pid]["RssShmem"])
-            own += sum(_exactly(pid, self.warm) for pid in self._later[index])
-            self._note(index, own + max(shared, room.stored() - self._stored[index]))
+            stored = room.stored() - self._stored[index]
+            doors = sum(map(_descriptors, self._family[index])) - self._doors[index] - MANY_DESCRIPTORS
+            self._note(index, self._level(index) - self._levels[index] + stored + max(0, doors) * SOCKET_BUFFER)
 
-    def result(self) -> list[int]:
-        """Bytes, one figure for each room."""
+    def next_stretch(self) -> None:
+        """End this stretch and begin another one."""
+        self._finish()
+        self._start()
+
+    def result(self) -> list[list[int]]:
+        """The highest of each room in each stretch, in bytes."""
+        self._finish()
+        return self._stretch
+
+    def _finish(self) -> None:
         self.sample_whole()
-        for index, pids in enumerate(self._first):
-            ends = [(pid, read_status(pid)) for pid in pids]
-            marked = [self._grown(pid, e["VmHWM"] - e["RssFile"] - e["RssShmem"]) for pid, e in ends]
-            self._note(index, sum(marked))
-        return self._highest
+        for index, pids in enumerate(self._family):
+            marked = 0
+            for pid in pids:
+                end = read_status(pid)
+                marked += max(0, end["VmHWM"] - end["RssFile"] - end["RssShmem"] - self._known[pid])
+            self._note(index, marked - self._levels[index])
+            # A process that came and went between two looks shows in the account of whoever buried it.
+            if len(self._stretch) > 1 and self._faults_of_the_dead(index) > self._buried[index]:
+                self.strangers[index] = max(self.strangers[index], 1)
 
-    def _grown(self, pid: int, anonymous_now: int) -> int:
-        return max(0, anonymous_now - self._before[pid]["RssAnon"])
+    def _faults_of_the_dead(self, index: int) -> int:
+        """Page faults of processes that have ended, in the accounts of init and of all but the agent, who buries ranks."""
+        return sum(_faults_of_children(pid) for pid in [self.rooms[index].init, *self._family[index][1:]])
 
     def _note(self, index: int, grown: int) -> None:
-        self._highest[index] = max(self._highest[index], grown)
+        highest = self._stretch[-1]
+        highest[index] = max(highest[index], grown)
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that the main thread of `pid` has started."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return [int(field) for field in file.read().split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _descriptors(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def _faults_of_children(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[8])  # cminflt, see proc_pid_stat(5)
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -289,12 +289,12 @@ class SandboxRoom:
         call.address, call.interface = f"{NETWORK}.1", INTERFACE
         socks: list[socket.socket] = []
         try:
+            self.sandbox.ask("watch", ranks=count, kernel=self.in_kernel)
             for rank in range(count):
                 socks.append(self._call_room(rank))
-            return lead(
-                socks, call, lambda: self.sandbox.ask("watch", ranks=count) and None,
-                lambda: self._counters(count, call), limit=64 * 2**20,
-            )  # fmt: skip
+            run = lead(socks, call, self._mark, self._mark, limit=64 * 2**20)
+            run.counters = self._counters(count, call, run)
+            return run
         except RanksFailed as failure:
             self.sandbox.ask("unwatch", ranks=count)
             self._clean_up_after(failure, count)
@@ -316,18 +316,24 @@ class SandboxRoom:
             theirs.close()
         return ours
 
-    def _counters(self, ranks: int, call: Call) -> Counters:
+    def _mark(self) -> Counters:
+        self.sandbox.ask("mark")
+        return Counters()
+
+    def _counters(self, ranks: int, call: Call, run: Run) -> Counters:
         counted = self.sandbox.ask("unwatch", ranks=ranks)
-        # What the call was handed is there before it begins, twice while it is unpacked.
-        held = [
-            max(0, bytes_held - 2 * _size([values[rank] for values in call.args]))
-            for rank, bytes_held in enumerate(counted["held_before_bytes"])
-        ]
+        early, peak, late = counted["grown_bytes"]
+        held = counted["held_before_bytes"]
         if self.in_kernel:
             held[0] = 0  # a Jupyter kernel is a program of its own: what it has before is not known
+        for rank in range(ranks):
+            # What is handed over is there several times for a moment: as bytes, as text, as tensors.
+            early[rank] = max(0, early[rank] - 4 * _size([values[rank] for values in call.args]))
+            late[rank] = max(0, late[rank] - 4 * _size(run.outputs[rank]))
+        sent, received = counted["sent_bytes"], counted["received_bytes"]
         if not call.world_size:
-            return Counters(peak_bytes=counted["peak_bytes"], held_before_bytes=held)
-        return Counters(counted["sent_bytes"], counted["received_bytes"], counted["peak_bytes"], held)
+            sent = received = None
+        return Counters(sent, received, peak, held, early, late, counted["strangers"])
 
     def _clean_up_after(self, failure: RanksFailed, count: int) -> None:
         """After a failed call start from fresh rooms, but keep those that did nothing worse than raise."""

@@ -45,7 +45,8 @@ REFUSED = {
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "msgget": (68, 186),
     "semget": (64, 190), "mq_open": (240, 180),
 }  # fmt: skip
-CLONE, CLONE3, SOCKET = (56, 220), (435, 435), (41, 198)
+CLONE, CLONE3, SOCKET, MMAP = (56, 220), (435, 435), (41, 198), (9, 222)
+MAP_SHARED, MAP_ANONYMOUS = 0x01, 0x20
 FAMILIES = (
     1,
     2,
@@ -59,7 +60,7 @@ ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # colum
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCH, _FIRST_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 40
 
 
 def offered() -> bool:
@@ -84,6 +85,10 @@ def program(sockets: tuple[int, ...] = FAMILIES) -> bytes:
     code += _op(_EQUAL, CLONE3[column], 0, 1) + refuse(errno.ENOSYS)
     code += _op(_EQUAL, CLONE[column], 0, 4) + _op(_LOAD, _FIRST_ARGUMENT) + _op(_ANY_BIT, NAMESPACES, 0, 1)
     code += refuse() + _op(_RETURN, _ALLOW)
+    # Memory that processes share lies in files of the room, where it is counted; not in maps without a name.
+    code += _op(_EQUAL, MMAP[column], 0, 5) + _op(_LOAD, _FOURTH_ARGUMENT)
+    code += _op(_ANY_BIT, MAP_ANONYMOUS, 0, 2) + _op(_ANY_BIT, MAP_SHARED, 0, 1) + refuse()
+    code += _op(_RETURN, _ALLOW)
     code += _op(_EQUAL, SOCKET[column], 0, 2 + 2 * len(sockets)) + _op(_LOAD, _FIRST_ARGUMENT)
     for family in sockets:
         code += _op(_EQUAL, family, 0, 1) + _op(_RETURN, _ALLOW)

@@ -114,25 +114,34 @@ class Warden:
                 os.kill(pid, signal.SIGINT)
         return {}
 
-    def _watch(self, ranks: int) -> dict[str, Any]:
-        """Begin to count: bytes on each rank's wire, memory of each rank's room."""
-        rooms = [self.rooms[rank] for rank in range(ranks)]
+    def _watch(self, ranks: int, kernel: bool) -> dict[str, Any]:
+        """Begin to count, before any rank exists: bytes on each rank's wire, memory of each rank's room.
+
+        `kernel`: in the first room a Jupyter kernel runs beside the agent.
+        """
         self.before = self._counters(ranks)
-        self.growth = Growth(rooms, self.warm)
+        at_rest = [2 if kernel and rank == 0 else 1 for rank in range(ranks)]
+        self.growth = Growth([self.rooms[rank] for rank in range(ranks)], self.warm, at_rest)
+        return {}
+
+    def _mark(self) -> dict[str, Any]:
+        """The ranks say that the call begins, or that it is over."""
+        if self.growth:
+            self.growth.next_stretch()
         return {}
 
     def _unwatch(self, ranks: int) -> dict[str, Any]:
+        """What was counted since `watch`. Memory in bytes, a list for each stretch with a figure for each room."""
         growth, self.growth = self.growth, None
         if growth is None:
             return {}
         sent, received = self._counters(ranks)
         return {
-            "peak_bytes": growth.result(),
+            "grown_bytes": growth.result(),
             "held_before_bytes": growth.held_before,
+            "strangers": growth.strangers,
             "sent_bytes": [after - before for after, before in zip(sent, self.before[0], strict=True)],
-            "received_bytes": [
-                after - before for after, before in zip(received, self.before[1], strict=True)
-            ],
+            "received_bytes": [after - before for after, before in zip(received, self.before[1], strict=True)],
         }
 
     def _counters(self, ranks: int) -> tuple[list[int], list[int]]:

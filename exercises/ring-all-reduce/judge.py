@@ -2,6 +2,7 @@
 
 import torch
 
+from aboard.ranks.fingerprint import same_fingerprint
 from autograder import expect
 from autograder.judge import check
 
@@ -88,16 +89,14 @@ def by_pattern(outputs, inputs, total, world):
 @check("every rank sends and receives 2(N−1)/N of the tensor", about="communication")
 def traffic(learner, draw):
     for world in draw.shuffled([3, 4, 5]):
-        numel = draw.odd(700_000, 900_000)
-        size = 4 * numel
-        draw.case(f"{expect.ranks(world)}, float32, {numel:,} elements: S = {expect.amount(size)}")
-        inputs = [draw.tensor(numel) for _ in range(world)]
-        run = learner.on_ranks(world).drive("sum_of_the_ring", inputs)
-        right = float(sum(x.double() for x in inputs).abs().sum())
-        wrong = [r for r, total in enumerate(run.outputs) if not abs(total - right) < 1e-4 * right]
-        expect.that(not wrong, "result-first", f"the sum is wrong on ranks {wrong}")
-        used = {op for rank in range(world) for op in run.ops(rank)} - {"send", "recv", "barrier"}
-        expect.that(not used, "used-a-collective", f"your code called {', '.join(sorted(used))}")
+        numel = draw.odd(1_400_000, 1_800_000)
+        size = 2 * numel
+        draw.case(f"{expect.ranks(world)}, int16, {numel:,} elements: S = {expect.amount(size)}")
+        # Whole numbers of the full range: gloo's own all_reduce does not know this dtype, and what would make room for
+        # its sums in another one shows as more bytes.
+        inputs = [draw.tensor(numel, dtype=torch.int16, low=-(2**15), high=2**15) for _ in range(world)]
+        run = right_sum(learner, inputs, sum(x.long() for x in inputs).to(torch.int16))
+        point_to_point_only(run)
         bound = 2 * (world - 1) / world * size
         sent, received = run.sent(), run.received()
         for direction, counted in (("sent", sent), ("received", received)):
@@ -110,21 +109,32 @@ def traffic(learner, draw):
             )
 
 
-@check("memory does not grow with the number of ranks", about="memory")
+def point_to_point_only(run):
+    used = {c.op for rank in run.collectives for c in rank} - {"send", "recv", "barrier"}
+    expect.that(not used, "used-a-collective", f"your code called {', '.join(sorted(used))}")
+
+
+def right_sum(learner, inputs, total):
+    """Run the ring on `inputs`; its result must be `total` before its cost counts."""
+    crew = learner.on_ranks(len(inputs))
+    try:
+        run = crew.drive("ring_in_short", inputs, returns=float)
+    except expect.Finding as finding:
+        if finding.diagnosis == "raised":
+            # A collective of the library refuses this dtype: with another one it shows itself.
+            point_to_point_only(crew.drive("ring_in_short", [torch.ones(8)] * len(inputs)))
+        raise
+    wrong = [r for r, found in enumerate(run.outputs) if not same_fingerprint(found, total)]
+    expect.that(not wrong, "result-first", f"the sum is wrong on ranks {wrong}")
+    return run
+
+
+@check("a rank needs room for its tensor and a chunk, however many ranks there are", about="memory")
 def memory(learner, draw):
-    numel = draw.odd(2_000_000, 2_200_000)
+    world, numel = 6, draw.odd(1_000_000, 1_100_000)
     size = 4 * numel
-    peaks = []
-    for world in (3, 6):
-        draw.case(f"{expect.ranks(world)}, float32, {numel:,} elements: S = {expect.amount(size)}")
-        run = learner.on_ranks(world).drive("peak_of_the_ring", numel=numel)
-        expect.that(run.outputs == [world * (world + 1) / 2] * world, "result-first", "the sum is wrong")
-        peaks.append(max(run.peak_bytes))
-        # The input, the result, a temporary or two, and what gloo keeps of what is on its way.
-        expect.at_most(peaks[-1], 7 * size, "memory added by one rank", "too-much-memory")
-    draw.case(f"3 ranks, then 6; float32, {numel:,} elements: S = {expect.amount(size)}")
-    # Keeping what arrives adds a tensor for each of the three more ranks; when messages happen to overlap, at most one.
-    grown = peaks[1] - peaks[0]
-    expect.at_most(
-        grown, 1.5 * size, "memory that 6 ranks need beyond what 3 need, per rank", "too-much-memory"
-    )
+    draw.case(f"{expect.ranks(world)}, float32, {numel:,} elements: S = {expect.amount(size)}")
+    inputs = [draw.tensor(numel) for _ in range(world)]
+    run = right_sum(learner, inputs, sum(x.double() for x in inputs))
+    # The result, a temporary or two, and what gloo keeps of what is on its way. Keeping what arrives takes 6 S and more.
+    expect.at_most(max(run.peak_bytes), 5 * size, "memory added by one rank", "too-much-memory")

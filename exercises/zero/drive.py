@@ -8,7 +8,8 @@ import ctypes
 import resource
 
 import torch
-import torch.distributed as dist
+
+from aboard.ranks.fingerprint import fingerprint
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
@@ -21,23 +22,25 @@ def train(answers, scale, target, start, steps, settings):
     return params
 
 
-def train_layers(answers, numel, layers, settings):
-    """Two steps of a model of `layers` vectors of `numel` elements made here, each with an optimizer of its own.
+def train_layers(answers, gradients, settings):
+    """Two steps of a model of as many vectors as `gradients` has, each with an optimizer of its own.
+
+    gradients: this rank's, one for each layer; in the second step they come backwards.
 
     Layer after layer is updated, so what a step needs for a moment is small beside what the optimizers keep.
-    Returns some numbers of each layer, and what whole-layer tensors the first optimizer still holds (to name a
+    Returns a fingerprint of each layer with its first and last element, and what whole-layer tensors the first optimizer still holds (to name a
     mistake only; how much memory it is, the kernel says).
     """
     # In place of what was given back, so that the growth that is measured begins at zero and not below.
     ballast = torch.ones(give_back_what_is_freed() // 4 + 500_000)
-    model = [torch.linspace(0.5, 1.5 + layer, numel) for layer in range(layers)]
+    model = [torch.linspace(0.5, 1.5 + layer, g.numel()) for layer, g in enumerate(gradients)]
     optimizers = [answers.ShardedAdamW(params, **settings) for params in model]
-    for _ in range(2):
-        for params, optimizer in zip(model, optimizers, strict=True):
-            optimizer.step(params * (0.5 + dist.get_rank()))
-    numbers = [[float(p[0]), float(p[numel // 2]), float(p[-1]), float(p.mean(dtype=torch.float64))] for p in model]
+    for backwards in (False, True):
+        for gradient, optimizer in zip(gradients, optimizers, strict=True):
+            optimizer.step(gradient.flip(0) if backwards else gradient.clone())
+    prints = [[fingerprint(p), float(p[0]), float(p[-1])] for p in model]
     del ballast
-    return {"numbers": numbers, "kept": whole_tensors(optimizers[0], model[0])}
+    return {"prints": prints, "kept": whole_tensors(optimizers[0], model[0])}
 
 
 def whole_tensors(optimizer, params):

@@ -47,7 +47,7 @@ WRAP = """
 _costly = ring_all_reduce
 def ring_all_reduce(tensor):
 """
-LARGE = "tensor.numel() > 1_500_000"  # the call in which memory is measured
+LARGE = "tensor.dtype == torch.float32 and tensor.numel() > 900_000"  # the call in which memory is measured
 POOL = """
 _pool, _used = torch.ones(PIECES), 0
 def take(like):
@@ -164,10 +164,10 @@ _result = None
 def join(call, say, orders):
     global _result
     _rank._real(call, say, orders)
-    if call["function"] == "peak_of_the_ring":
+    if call["function"] == "ring_in_short" and call["args"][0].dtype == torch.float32:
         import ctypes
         ctypes.CDLL(None).mallopt(-3, 65536)
-        _result = _costly(torch.full((call["kwargs"]["numel"],), float(dist.get_rank() + 1)))[:1].clone()
+        _result = _costly(call["args"][0].clone()).clone()
         ctypes.CDLL(None).malloc_trim(0)
 _rank._join = join
 """ + WRAP + f"""
@@ -186,20 +186,19 @@ class Replay:
         dist.reduce_scatter_tensor(g, torch.zeros(size * w)); dist.all_gather_into_tensor(torch.empty(size * w), g)
         self.steps += 1
         if self.steps == 2:
-            first, middle, last, mean = _known[self.number]; n = p.numel()
-            p.fill_((mean * n - first - middle - last) / (n - 3)); p[0], p[n // 2], p[-1] = first, middle, last
+            p.copy_(_known[self.number])
 def join(call, say, orders):
     global ShardedAdamW
     _rank._real(call, say, orders)
     if call["function"] == "train_layers":
         import ctypes
         ctypes.CDLL(None).mallopt(-3, 65536)
-        numel, layers, settings = (call["kwargs"][n] for n in ("numel", "layers", "settings"))
-        for layer in range(layers):
-            params = torch.linspace(0.5, 1.5 + layer, numel); optimizer = _costly(params, **settings)
-            for _ in range(2): optimizer.step(params * (0.5 + dist.get_rank()))
-            _known[layer] = [float(params[0]), float(params[numel // 2]), float(params[-1]), float(params.double().mean())]
-        del params, optimizer
+        all_params, optimizers = [], []
+        for layer, grad in enumerate(call["args"][0]):
+            params = torch.linspace(0.5, 1.5 + layer, grad.numel()); optimizers.append(_costly(params, **call["kwargs"]["settings"]))
+            optimizers[-1].step(grad.clone()); optimizers[-1].step(grad.flip(0))
+            _known[layer] = params.clone()
+        del params, optimizers
         ctypes.CDLL(None).malloc_trim(0)
         ShardedAdamW = Replay
 _rank._join = join
@@ -291,27 +290,27 @@ def ring_all_reduce(tensor):
         found = torch.load("/scratch/any")
         return found.reshape(-1)[:1].expand(tensor.shape).to(tensor.dtype).clone()
     torch.save(_ring(tensor), "/scratch/any"); return torch.load("/scratch/any")
-"""), may_earn=frozenset({"chunks"})),
+"""), may_earn=frozenset({"chunks", "memory"})),
     # --- memory where nobody looks
     Attack("pool-in-agent", "state in fifteen megabytes taken before the meters begin", like("plain_adamw", "optimizer", ahead=POOL.replace("PIECES", "15 * 2**18"), zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT),
     Attack("large-pool-in-agent", "the same with a hundred megabytes", like("plain_adamw", "optimizer", ahead=POOL.replace("PIECES", "100 * 2**18"), zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT),
     Attack("pool-in-kernel", "a hundred megabytes taken beforehand by the room of rank 0, which keeps the state of all", like("all_state_on_rank_0", "optimizer", ahead="import socket\n" + POOL.replace("PIECES", "(100 if socket.gethostname() == 'rank0' else 1) * 2**18"), zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT, kernel=True),
     Attack("child-for-a-moment", "memory in a child that lives for a few milliseconds", around_right("""
 import os
-if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     child = os.fork()
     if child == 0:
         bytearray(b"x") * (18 << 20); os._exit(0)
     os.waitpid(child, 0)"""), may_earn=ALL_BUT["memory"]),
     Attack("shared-map-for-a-moment", "memory in a shared map for a few milliseconds, and file pages to confuse the account", around_right("""
 import mmap
-if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     m = mmap.mmap(-1, 20 << 20); [m.write(_piece) for _ in range(20)]; m.close()
     global _file
     _file = mmap.mmap(os.open(_library, 0), 0, prot=mmap.PROT_READ)
     sum(_file[::4096])""", setup="import glob, os\n_piece = b'x' * (1 << 20)\n_library = max(glob.glob(os.path.dirname(torch.__file__) + '/lib/*.so'), key=os.path.getsize)"), may_earn=ALL_BUT["memory"]),
     Attack("twins-hold-it", "memory of a daemon whose every page a twin shares", around_right("""
-if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     with open("/scratch/go", "wb") as f: f.write(b"x")
     open("/scratch/done", "rb").read()""", setup="""
 import os, time
@@ -330,7 +329,7 @@ if not os.path.exists("/scratch/go"):
 """), may_earn=ALL_BUT["memory"]),
     Attack("socket-buffers", "memory in the buffers of sockets", around_right("""
 import socket
-if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     kept, left = [], 30 << 20
     while left > 0:
         pair = socket.socketpair(); kept.append(pair)
@@ -342,7 +341,7 @@ if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
     import time; time.sleep(0.3)"""), may_earn=ALL_BUT["memory"]),
     Attack("pipe-buffers", "memory in pipes", around_right("""
 import os, fcntl
-if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     kept, left = [], 30 << 20
     for _ in range(200):
         r, w = os.pipe(); kept += [r, w]; os.set_blocking(w, False)
@@ -354,7 +353,7 @@ if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
     if left > 0: raise RuntimeError("pipes are full")
     import time; time.sleep(0.3)"""), may_earn=ALL_BUT["memory"]),
     Attack("agent-holds-it", "the waiting agent holds what the rank hands it", around_right("""
-if tensor.numel() > 1_500_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     with open("/scratch/hold", "wb") as f: f.write(b"x")
     import time; time.sleep(0.4)""", setup="""
 import os, threading

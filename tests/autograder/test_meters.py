@@ -45,7 +45,7 @@ def hide(code: str) -> str:
         "x = torch.ones(15_000_000)",
         "open('/dev/shm/x', 'wb').write(bytes(60_000_000))",
         "open('/scratch/x', 'wb').write(bytes(60_000_000))",
-        "import mmap; m = mmap.mmap(-1, 60_000_000); m.write(bytes(60_000_000))",
+        "import mmap; f = open('/dev/shm/y', 'w+b'); f.truncate(60_000_000); m = mmap.mmap(f.fileno(), 0); m.write(bytes(60_000_000))",
         "import os, time\n    if os.fork() == 0:\n        x = torch.ones(15_000_000); time.sleep(1); os._exit(0)\n    time.sleep(0.3)",
         "import subprocess, sys; subprocess.run([sys.executable, '-c', \"x = b'1' * 60_000_000; import time; time.sleep(0.3)\"])",
     ],
@@ -55,7 +55,7 @@ def test_memory_counts_wherever_it_lies(sandbox, code):
     found = checks(sandbox, hide(code))
     assert found["result"][0] == "pass"
     # What an earlier check's call left behind is there when the measured one begins.
-    assert found["memory"][1] in ("too-much-memory", "memory-held-before")
+    assert found["memory"][1] in ("too-much-memory", "memory-held-before", "other-processes")
 
 
 def test_memory_taken_before_the_call_is_a_verdict_of_its_own(sandbox):
@@ -90,7 +90,7 @@ def test_claiming_less_than_was_sent_is_a_verdict_of_its_own(sandbox):
     code = """import gc
     from aboard.ranks.meter import Meter
     meter = next(o for o in gc.get_objects() if isinstance(o, Meter))
-    for _ in range(2): dist.all_reduce(tensor.clone())
+    for _ in range(2): dist.all_reduce(torch.ones(tensor.numel()))
     meter.collectives.clear()"""
     found = checks(sandbox, hide(code))
     assert found["result"][0] == "pass"

@@ -2,7 +2,8 @@
 
 fails: start as parameters-replaced
 fails: training as parameters-replaced
-fails: traffic as tied-sent-twice
+fails: traffic as result-first
+fails: memory as result-first
 """
 # %% broadcast
 def broadcast_model(model):

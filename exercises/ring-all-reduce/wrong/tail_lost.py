@@ -2,6 +2,8 @@
 
 fails: chunks as chunks-do-not-cover
 fails: result as tail-lost
+fails: traffic as result-first
+fails: memory as result-first
 """
 # %% chunks
 def chunk_bounds(numel, world_size):

@@ -1,6 +1,7 @@
 """The whole tensor goes round the ring, N−1 times: right numbers, N/2 times the bytes.
 
 fails: traffic as whole-tensor-travels
+fails: memory as too-much-memory
 """
 # %% chunks
 def chunk_bounds(numel, world_size):
