@@ -147,13 +147,15 @@ def _made_by_drive(run: Run, form: Any) -> Run:
 def has_form(value: Any, form: Any) -> bool:
     """Whether `value` has the types that `form` shows.
 
-    form: a type; None for anything; [form] for a list of any length; {"key": form, …} for a dict with exactly these
-    keys; {str: form} for a dict with any strings as keys.
+    form: a type; None for anything; (form, …) for one of several; [form] for a list of any length; {"key": form, …} for
+    a dict with exactly these keys; {str: form} for a dict with any strings as keys.
     """
     if form is None:
         return True
     if isinstance(form, type):
         return type(value) is form
+    if isinstance(form, tuple):
+        return any(has_form(value, one) for one in form)
     if isinstance(form, list):
         return type(value) is list and all(has_form(item, form[0]) for item in value)
     if str in form:

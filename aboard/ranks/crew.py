@@ -179,7 +179,7 @@ def describe_wait(waiting: dict[str, Any]) -> str:
 def lead(
     socks: list[socket.socket],
     call: Call,
-    on_ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[], object] = lambda: None,
     on_done: Callable[[], Counters] = Counters,
     limit: int = wire.DEFAULT_LIMIT,
 ) -> Run:
@@ -202,7 +202,7 @@ class _Voyage:
         for member, sock in zip(self.members, socks, strict=True):
             self.selector.register(sock, selectors.EVENT_READ, member)
 
-    def run(self, on_ready: Callable[[], None], on_done: Callable[[], Counters]) -> Run:
+    def run(self, on_ready: Callable[[], object], on_done: Callable[[], Counters]) -> Run:
         try:
             for member in self.members:
                 self._say(member, self._orders(member.rank))

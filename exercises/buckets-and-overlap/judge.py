@@ -49,7 +49,7 @@ def buckets(learner, draw):
         draw.case(
             f"{len(backwards)} trainable parameters of {sum(sizes[n] for n in backwards):,} bytes, {describe(net)}"
         )
-        got = learner.drive("bucket_names", **net)
+        got = learner.drive("bucket_names", **net, returns=[[str]])
         buckets_are_right(got, model, sizes, backwards, net["cap_bytes"])
 
 
@@ -127,7 +127,7 @@ class Case:
 
     def run(self, learner):
         return learner.on_ranks(self.world).drive(
-            "gradients", self.seeds, self.orders, late=self.late, **self.net
+            "gradients", self.seeds, self.orders, late=self.late, **self.net, returns=[{str: None}]
         )
 
     def used(self, name):
@@ -316,8 +316,9 @@ class Tower:
             odd = sum(row[step] for row in rows) % 2
             rows[0][step] += odd != (stop and step == steps - 1)
         run = learner.on_ranks(self.world).drive(
-            "stack", rows, layers=self.layers, numel=self.numel, cap_bytes=self.cap, gate=gate, late=late
-        )
+            "stack", rows, layers=self.layers, numel=self.numel, cap_bytes=self.cap, gate=gate, late=late,
+            returns=({"numbers": [[float]], "came": bool}, {"stopped": int}),
+        )  # fmt: skip
         if not stop:
             self.numbers_are_right(run, steps)
         return run

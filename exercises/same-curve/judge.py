@@ -55,6 +55,7 @@ def draw_plan(draw, **fixed):
 
 
 # --- start ------------------------------------------------------------------------------------------------------
+ORDER = {"rows": torch.Tensor, "sizes": [[int]], "form": str}  # what drive.py's `orders` returns of one run
 
 
 @check("every rank starts from one model, which follows from the seed")
@@ -65,7 +66,7 @@ def start(learner, draw):
     for size in (1, world):
         draw.case(f"{expect.ranks(size)}, two seeds")
         states = [draw.seed() for _ in range(size)]
-        runs.append(learner.on_ranks(size).drive("starts", states, seeds=seeds, sizes=sizes).outputs)
+        runs.append(learner.on_ranks(size).drive("starts", states, seeds=seeds, sizes=sizes, returns=[torch.Tensor]).outputs)
     alone, together = runs[0][0], runs[1]
     for rank, models in enumerate(together):
         same = all(torch.equal(a, b) for a, b in zip(models, together[0], strict=True))
@@ -95,7 +96,9 @@ def look_at_order(learner, draw, plan, size, worlds):
     words = f"{size} samples, {batch} in a step, {steps} steps"
     draw.case(words)
     worlds = [*worlds, 1]  # one process twice
-    runs, other = learner.drive("orders", [plan, plan | {"seed": plan["seed"] + 1}], size, steps, worlds)
+    runs, other = learner.drive(
+        "orders", [plan, plan | {"seed": plan["seed"] + 1}], size, steps, worlds, returns=[[ORDER]]
+    )
     for run, world in zip(runs + other, worlds + worlds, strict=True):
         expect.that(
             not run["form"], "wrong-type", f"`my_samples` returned {run['form']}; a row of int64 is asked for"
@@ -833,7 +836,7 @@ def long_run(learner, world, plan, sizes, steps):
 
     A step reads the whole data set and nothing is dropped, so what is right follows from train_step and the rate alone.
     """
-    run = learner.on_ranks(world).drive("large", plan=plan, sizes=sizes, steps=steps)
+    run = learner.on_ranks(world).drive("large", plan=plan, sizes=sizes, steps=steps, returns={"losses": None, "moved": [float]})
     inputs, targets = drive.made_up(plan["global_batch"], sizes)
     model = drive.wide(sizes)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
