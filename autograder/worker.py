@@ -14,7 +14,7 @@ from typing import Any
 
 from autograder.errors import SandboxError, UserError
 from autograder.exercise import Course
-from autograder.sandbox.kernel import PR_SET_PDEATHSIG, prctl
+from autograder.sandbox.kernel import PR_SET_PDEATHSIG, give_freed_memory_back, prctl
 
 
 def main() -> None:
@@ -52,6 +52,7 @@ class _Worker:
         from autograder.sandbox.host import Sandbox
 
         torch.set_num_threads(1)
+        give_freed_memory_back()
         self.course = Course(Path(settings["course"]))
         self.out, self.under = Path(settings["out"]), Path(settings["submissions"])
         self.exercises = {e.id: e for e in self.course.exercises()}

@@ -255,23 +255,31 @@ class SandboxRoom:
 
     def ready(self) -> None:
         """The first room has run its cells; give it drive.py too."""
-        self._load(0, [])
+        self._load([0], [])
 
     def _channel(self, rank: int) -> socket.socket:
         channel = self.sandbox.open_rooms.get(rank)
         return channel if channel is not None else self.sandbox.open(rank, self.limits)
 
-    def _load(self, rank: int, cells: list[str]) -> None:
-        channel = self._channel(rank)
-        try:
-            wire.send(channel, {"op": "load", "cells": cells, "drive": self.drive})
-            self._answer(channel, self.limits.wall_s / 2)
-            self._loaded.add(rank)
-        except (EOFError, OSError, wire.WireError, TimeoutError):
-            self._shut(rank)
-            raise RanksFailed(
-                "died", f"the process of rank {rank} ended or hung while it ran the notebook's cells.", rank
-            ) from None
+    def _load(self, ranks: list[int], cells: list[str]) -> None:
+        """Have the rooms of `ranks` run `cells` and drive.py, all at the same time."""
+        for rank in ranks:
+            try:
+                wire.send(self._channel(rank), {"op": "load", "cells": cells, "drive": self.drive})
+            except OSError:
+                pass  # it is gone, which shows when its answer is missing
+        deadline = time.monotonic() + self.limits.wall_s / 2
+        for rank in ranks:
+            try:
+                self._answer(self._channel(rank), deadline - time.monotonic())
+                self._loaded.add(rank)
+            except (EOFError, OSError, wire.WireError, TimeoutError):
+                for started in ranks:
+                    if started == rank or started not in self._loaded:
+                        self._shut(started)
+                raise RanksFailed(
+                    "died", f"the process of rank {rank} ended or hung while it ran the notebook's cells.", rank
+                ) from None
 
     def run(self, call: Call) -> Run:
         """Run `call` with rank r in room r. Counters are the kernel's. Raises RanksFailed."""
@@ -283,9 +291,7 @@ class SandboxRoom:
             )
         if call.world_size > self.sandbox.ranks:
             raise RanksFailed("timeout", f"this grader has room for {self.sandbox.ranks} ranks, not {count}.")
-        for rank in range(count):
-            if rank not in self._loaded:
-                self._load(rank, self.cells)
+        self._load([rank for rank in range(count) if rank not in self._loaded], self.cells)
         call.address, call.interface = f"{NETWORK}.1", INTERFACE
         socks: list[socket.socket] = []
         try:

@@ -49,6 +49,16 @@ def sethostname(name: str) -> None:
     _check(_libc.sethostname(name.encode(), len(name)), "sethostname")
 
 
+def give_freed_memory_back() -> None:
+    """From now on malloc takes every block above 256 KiB from the kernel and gives it back when it is freed.
+
+    By itself glibc raises that bound with each large block, up to 32 MiB, and a process that has once worked with large
+    tensors stays large. Another C library is left as it is.
+    """
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(-3, 256 * 1024)  # M_MMAP_THRESHOLD
+
+
 def drop_all_capabilities() -> None:
     """Give up every capability for good: bounding set, ambient set, and the three sets of this thread."""
     for capability in range(64):
