@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help venv system demo test lint course book bench lock clean
+.PHONY: help venv system demo test lint course book bench soak lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -31,8 +31,11 @@ book: .venv/.ready ## The book: _build/html/index.html
 	@tools/book.sh
 	@echo "Open _build/html/index.html"
 
-bench: system .venv/.ready ## How fast grading is, beside stock papermill on the same machine
-	@.venv/bin/python -m tests.bench
+bench: system .venv/.ready ## How fast grading is, beside papermill, nbgrader and otter (half an hour; BENCH=--quick)
+	@.venv/bin/python -m tests.bench $(BENCH)
+
+soak: system .venv/.ready ## The long forms of the tests, for hours: attacks, faults, fuzz, and lint under load
+	@.venv/bin/python -m tests.soak
 
 lock: ## Regenerate requirements.lock from pyproject.toml
 	@tools/lock.sh

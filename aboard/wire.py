@@ -11,20 +11,23 @@ Frame on the socket: 4 bytes length of the JSON, 8 bytes length of the safetenso
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as _load_tensors
 from safetensors.torch import save as _save_tensors
 
 HEADER = struct.Struct(">IQ")
 MAX_DEPTH = 32
 MAX_ITEMS = 200_000
+MAX_TENSORS = 20_000
+MAX_DIMS = 64
+MAX_ODD_KEYS = 2_000  # in one dict, of keys that are no text: numbers can be chosen so that each collides with all others
 DEFAULT_LIMIT = 256 * 2**20  # bytes in one message
 
 DTYPES = {
@@ -34,6 +37,9 @@ DTYPES = {
         torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64,
     )
 }  # fmt: skip
+_KNOWN = frozenset(DTYPES.values())
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # a lone surrogate, which can neither be stored nor printed
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 class WireError(Exception):
@@ -55,12 +61,16 @@ def _pack(value: Any, tensors: list[torch.Tensor], depth: int) -> Any:
     if kind is tuple or kind is torch.Size:
         return {"tuple": [_pack(item, tensors, depth + 1) for item in value]}
     if kind is dict:
+        if _odd_keys(value) > MAX_ODD_KEYS:
+            raise WireError(f"a dict with more than {MAX_ODD_KEYS:,} keys that are not strings")
         return {
             "dict": [[_pack(k, tensors, depth + 1), _pack(v, tensors, depth + 1)] for k, v in value.items()]
         }
     if kind is torch.dtype:
         return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, torch.Tensor):
+        if len(tensors) == MAX_TENSORS:
+            raise WireError(f"more than {MAX_TENSORS:,} tensors")
         tensors.append(_plain_tensor(value))
         return {"tensor": len(tensors) - 1}
     raise WireError(
@@ -78,6 +88,8 @@ def _plain_tensor(tensor: torch.Tensor) -> torch.Tensor:
         raise WireError("a tensor on the meta device: it has a shape but no values")
     if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
         raise WireError(f"a tensor of dtype {tensor.dtype}")
+    if tensor.dim() > MAX_DIMS:
+        raise WireError(f"a tensor of {tensor.dim()} dimensions; at most {MAX_DIMS} can be returned")
     size = (
         tensor.numel() * tensor.element_size()
     )  # asked before .contiguous(): an expanded tensor can be huge
@@ -101,14 +113,17 @@ def encode(value: Any) -> tuple[bytes, bytes]:
 def _unpack(node: Any, tensors: dict[str, torch.Tensor], budget: Iterator[int], depth: int) -> Any:
     if depth > 2 * MAX_DEPTH or next(budget, None) is None:
         raise WireError("a message that is too deep or has too many parts")
-    if node is None or type(node) in (bool, int, float, str):
+    if node is None or type(node) in (bool, int, float):
         return node
+    if type(node) is str:
+        return node if node.isascii() else _HALF_A_CHARACTER.sub("\ufffd", node)
     if type(node) is list:
         return [_unpack(item, tensors, budget, depth + 1) for item in node]
     if type(node) is dict and len(node) == 1:
         ((tag, body),) = node.items()
         if tag == "tensor" and type(body) is int and str(body) in tensors:
-            return tensors[str(body)]
+            # Each is handed out once: a small message must not become a large value.
+            return tensors.pop(str(body))
         if tag == "tuple" and type(body) is list:
             return tuple(_unpack(item, tensors, budget, depth + 1) for item in body)
         if tag == "dict" and type(body) is list and all(type(p) is list and len(p) == 2 for p in body):
@@ -118,6 +133,8 @@ def _unpack(node: Any, tensors: dict[str, torch.Tensor], budget: Iterator[int], 
             ]
             if any(type(key) not in (str, int, float, bool, type(None), tuple) for key, _ in pairs):
                 raise WireError("a dict whose keys are not plain values")
+            if _odd_keys(key for key, _ in pairs) > MAX_ODD_KEYS:
+                raise WireError("a dict with too many keys that are not strings")
             try:
                 return dict(pairs)
             except TypeError:
@@ -134,12 +151,56 @@ def _unpack(node: Any, tensors: dict[str, torch.Tensor], budget: Iterator[int], 
 def decode(text: bytes, blob: bytes) -> Any:
     """The value in (JSON, safetensors) bytes. Raises WireError for anything `encode` would not have written."""
     try:
-        tensors = _load_tensors(blob) if blob else {}
-        return _unpack(json.loads(text), tensors, iter(range(MAX_ITEMS)), 0)
+        _refuse_too_many_parts(text)
+        tensors = _tensors_in(blob) if blob else {}
+        node = json.loads(text.decode("ascii"), parse_constant=_refuse_constant)
+        return _unpack(node, tensors, iter(range(MAX_ITEMS)), 0)
     except WireError:
         raise
-    except (ValueError, RecursionError, SafetensorError, KeyError, TypeError, RuntimeError):
+    except Exception:  # whatever a parser says of bytes that somebody made up
         raise WireError("bytes that are not a message") from None
+
+
+def _tensors_in(blob: bytes) -> dict[str, torch.Tensor]:
+    (header,) = struct.unpack_from("<Q", blob)
+    if header > 200 * MAX_TENSORS:
+        raise WireError("a message with too many tensors")
+    tensors: dict[str, torch.Tensor] = _load_tensors(blob)
+    if len(tensors) > MAX_TENSORS:
+        raise WireError("a message with too many tensors")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _KNOWN or tensor.dim() > MAX_DIMS:
+            raise WireError("a tensor that is none of the known kinds")
+        # A byte that is neither 0 nor 1 would be true and yet not equal to true.
+        if tensor.dtype is torch.bool:
+            tensors[name] = tensor.view(torch.uint8) != 0
+    return tensors
+
+
+def _refuse_too_many_parts(text: bytes) -> None:
+    """A value of three bytes, `[],`, becomes an object of 64: count before anything is made of them."""
+    if len(text) < 2**20:
+        return
+    parts = end = 0
+    for found in _STRING.finditer(text):
+        parts += 1 + _separators(text, end, found.start())
+        end = found.end()
+        if parts > 4 * MAX_ITEMS:
+            break
+    if parts + _separators(text, end, len(text)) > 4 * MAX_ITEMS:
+        raise WireError("a message that has too many parts")
+
+
+def _separators(text: bytes, start: int, end: int) -> int:
+    return text.count(b",", start, end) + text.count(b"[", start, end) + text.count(b"{", start, end)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _odd_keys(keys: Iterable[Any]) -> int:
+    return sum(type(key) is not str for key in keys)
 
 
 def send(sock: socket.socket, value: Any, lock: Any = None) -> None:

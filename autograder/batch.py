@@ -4,6 +4,7 @@
 
 A submission is done when its `result.json` is there, belongs to the same file contents, and came from the same seed and
 engine; the same command goes on where it was. A worker that dies is replaced, and what it held is tried once more.
+Workers that cannot even start say nothing about a submission: after a few of them the batch stops with the reason.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from autograder.errors import UserError
 from autograder.exercise import Course
 
 TRIES = 2
+STARTS = 3  # workers that fail one after the other before any could work
 PATIENCE_S = 900.0  # a worker silent for this long is stuck: limits end every submission long before
 
 
@@ -43,9 +45,10 @@ class Batch:
     seed: str
     engine: str
     todo: list[Task] = field(default_factory=list)
-    done_before: int = 0
+    done_before: list[Task] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)  # submissions that could not be graded, and why
+    # Submissions that could not be graded, and why.
+    errors: list[tuple[str, str]] = field(default_factory=list)
 
 
 Progress = Callable[[Task, dict[str, Any]], None]
@@ -62,13 +65,13 @@ def plan(submissions: Path, out: Path, engine: str, seed: str | None, force: boo
         probe = out / f".write-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
+        for draft in out.glob(".*.tmp"):  # of a grader that was killed while it wrote
+            draft.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(
-            f"Results cannot be written to {out}: {error.strerror}. Choose another --out."
-        ) from None
-    known = _settings(out)
-    used = seed or known.get("seed") or secrets.token_hex(16)
-    if known.get("seed") not in (None, used):
+        raise _unwritable(out, error) from None
+    known = _seed_of(out)
+    used = seed or known or secrets.token_hex(16)
+    if known not in (None, used):
         force = True  # other draws: every grade is made anew
     batch = Batch(used, engine)
     for learner in sorted(submissions.iterdir()):
@@ -76,16 +79,37 @@ def plan(submissions: Path, out: Path, engine: str, seed: str | None, force: boo
             if not learner.name.startswith("."):
                 batch.warnings.append(f"{_safe(learner.name)} is not a learner's folder; passed over")
             continue
-        for path in sorted(learner.iterdir()):
+        try:
+            paths = sorted(learner.iterdir())
+        except OSError as error:
+            batch.warnings.append(f"{_safe(learner.name)} cannot be read ({error.strerror}); passed over")
+            continue
+        for path in paths:
             if path.suffix != ".ipynb" or path.name.startswith("."):
                 continue
             task = Task(learner.name, path.stem, path)
             if not force and _is_done(task, out, batch):
-                batch.done_before += 1
+                batch.done_before.append(task)
             else:
                 batch.todo.append(task)
-    _write_settings(out, {"seed": used, "engine": engine})
+    try:
+        _write_settings(out, {"seed": used, "engine": engine})
+    except OSError as error:
+        raise _unwritable(out, error) from None
     return batch
+
+
+def lost(batch: Batch, out: Path) -> list[str]:
+    """Results that were there or were made, and are no longer: somebody took the folder away meanwhile."""
+    failed = {name for name, _ in batch.errors}
+    names = [
+        (task, f"{_safe(task.learner)}/{_safe(task.exercise)}") for task in batch.done_before + batch.todo
+    ]
+    return [name for task, name in names if name not in failed and not _result_path(out, task).is_file()]
+
+
+def _unwritable(out: Path, error: OSError) -> UserError:
+    return UserError(f"Results cannot be written to {out}: {error.strerror}. Choose another --out.")
 
 
 def run(course: Course, submissions: Path, out: Path, batch: Batch, jobs: int, on_done: Progress) -> None:
@@ -110,8 +134,9 @@ class _Worker:
             stderr=self.errors, text=True, bufsize=1, env=environment,
         )  # fmt: skip
         self.task: Task | None = None
+        self.ready = False
         self.since = time.monotonic()
-        self.say(settings)
+        self.say(settings | {"grader": os.getpid()})
 
     def say(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
@@ -150,7 +175,7 @@ class _Pool:
         self.jobs = max(1, min(jobs, len(self.queue)))
         self.selector = selectors.DefaultSelector()
         self.workers: list[_Worker] = []
-        self.died_idle = 0
+        self.failed_starts = 0
 
     def run(self) -> None:
         try:
@@ -160,16 +185,16 @@ class _Pool:
                 ):
                     self._hire()
                 for worker in self.workers:
-                    if worker.task is None and self.queue:
+                    if worker.ready and worker.task is None and self.queue:
                         worker.give(self.queue.pop())
                 for key, _ in self.selector.select(timeout=1.0):
                     self._hear(key.data)
                 for worker in list(self.workers):
-                    if worker.task and time.monotonic() - worker.since > PATIENCE_S:
-                        self._lose(worker)
+                    if (worker.task or not worker.ready) and time.monotonic() - worker.since > PATIENCE_S:
+                        self._lose(worker, "it said nothing for a long time")
         finally:
             for worker in self.workers:
-                worker.end(kill=worker.task is not None)
+                worker.end(kill=worker.task is not None or not worker.ready)
             self.selector.close()
 
     def _hire(self) -> None:
@@ -182,42 +207,55 @@ class _Pool:
         assert worker.process.stdout is not None
         line = worker.process.stdout.readline()
         if not line.endswith("\n"):
-            self._lose(worker)
+            self._lose(worker, f"it ended without a word; its log is {self._log()}")
             return
+        reply = json.loads(line)
         task, worker.task = worker.task, None
-        if task is not None:
-            self._finish(task, json.loads(line))
+        if "stop" in reply:
+            self._lose(worker, reply["stop"])
+        elif task is None:
+            worker.ready, self.failed_starts = True, 0
+        else:
+            self._finish(task, reply)
 
     def _finish(self, task: Task, reply: dict[str, Any]) -> None:
         if "error" in reply:
-            self.batch.errors.append(f"{_safe(task.learner)}/{_safe(task.exercise)}: {reply['error']}")
+            self.batch.errors.append((f"{_safe(task.learner)}/{_safe(task.exercise)}", reply["error"]))
         self.on_done(task, reply)
 
-    def _lose(self, worker: _Worker) -> None:
-        """A worker ended or is stuck: replace it, and try its submission once more."""
+    def _log(self) -> str:
+        return os.path.join(self.settings["out"], ".worker.log")
+
+    def _lose(self, worker: _Worker, why: str) -> None:
+        """A worker ended or is stuck: it will be replaced, and its submission tried once more."""
         self.selector.unregister(worker.process.stdout)  # type: ignore[arg-type]
         self.workers.remove(worker)
         worker.end(kill=True)
         task = worker.task
+        if not worker.ready:
+            self.failed_starts += 1
+            if self.failed_starts >= STARTS:
+                raise UserError(f"No worker can start, so nothing is graded: {why}")
         if task is None:
             return
         self.tried[task] = self.tried.get(task, 0) + 1
         if self.tried[task] < TRIES:
             self.queue.append(task)
         else:
-            log = os.path.join(self.settings["out"], ".worker.log")
             self._finish(
                 task,
-                {"error": f"the worker ended {TRIES} times while grading it; its last words are in {log}"},
+                {
+                    "error": f"the worker ended {TRIES} times while grading it; its last words are in {self._log()}"
+                },
             )
 
 
 def _is_done(task: Task, out: Path, batch: Batch) -> bool:
-    from autograder.grade import file_sha256
     from autograder.store import read_result
+    from autograder.submission import file_sha256
 
-    path = out / task.learner / task.exercise / "result.json"
-    if not path.is_file():
+    path = _result_path(out, task)
+    if not path.is_file() or not _has_content(path.with_name("feedback.html")):
         return False
     result = read_result(path)
     return (
@@ -226,12 +264,33 @@ def _is_done(task: Task, out: Path, batch: Batch) -> bool:
     )  # fmt: skip
 
 
-def _settings(out: Path) -> dict[str, str]:
+def _result_path(out: Path, task: Task) -> Path:
+    return out / task.learner / task.exercise / "result.json"
+
+
+def _has_content(path: Path) -> bool:
+    # Nothing is flushed to the disk when it is written; after a power cut a file may be there and empty.
     try:
-        found = json.loads((out / "batch.json").read_text())
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
-        return {}
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _seed_of(out: Path) -> str | None:
+    """The seed of the results in `out`: as written down for the batch or, when that is lost, by the first result."""
+    from autograder.store import read_result
+
+    try:
+        seed = json.loads((out / "batch.json").read_bytes())["seed"]
+        if isinstance(seed, str) and seed:
+            return seed
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    for path in sorted(out.glob("*/*/result.json")):
+        result = read_result(path)
+        if result is not None and result.seed:
+            return result.seed
+    return None
 
 
 def _write_settings(out: Path, settings: dict[str, str]) -> None:

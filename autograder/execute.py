@@ -48,12 +48,17 @@ KINDS = {
 
 @dataclass
 class Executed:
-    """A notebook that was run. `sources`: the code that every further rank runs before it is called."""
+    """A notebook that was run.
+
+    sources: the code that every further rank runs before it is called. process_ended: the process that ran the cells did
+    not live to the end, whether by their doing or not.
+    """
 
     notebook: NotebookNode
     cells: list[CellResult] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    process_ended: bool = False
 
 
 def execute(assembled: NotebookNode, room: SandboxRoom, engine: str, limits: Limits) -> Executed:
@@ -75,7 +80,7 @@ def execute(assembled: NotebookNode, room: SandboxRoom, engine: str, limits: Lim
     sources = [
         c.source for i, c in enumerate(notebook.cells) if c.cell_type == "code" and i not in run.deadly
     ]
-    return Executed(notebook, cells, sources, time.monotonic() - start)
+    return Executed(notebook, cells, sources, time.monotonic() - start, run.process_ended)
 
 
 class _Execution:
@@ -85,6 +90,7 @@ class _Execution:
         self.deadline = time.monotonic() + limits.wall_s
         self.outcome: dict[int, tuple[Any, str]] = {}  # cell index → (status, message)
         self.deadly: set[int] = set()  # cells that ended or hung the process: nobody runs them again
+        self.process_ended = False
         self.notebook: NotebookNode | None = None
         self._ran: list[str] = []
 
@@ -114,11 +120,11 @@ class _Execution:
         except TimeoutError:
             return self._deadly(index, "timeout", self._stopped())
         except RoomGone:
+            self.process_ended = True
             return self._deadly(index, "error", GONE)
         self._ran.append(cell.source)
         cell.outputs = checked_outputs(reply.get("outputs"), self.limits.output_kib * 1024)
-        count = reply.get("count")
-        cell.execution_count = count if type(count) is int else None
+        cell.execution_count = _count(reply.get("count"))
         return self._note(index, cell)
 
     def _deadly(self, index: int, status: Any, message: str) -> bool:
@@ -131,7 +137,8 @@ class _Execution:
         for source in self._ran:
             try:
                 self.room.run_cell(source, self.cell_timeout_s)
-            except (TimeoutError, RoomGone):
+            except (TimeoutError, RoomGone) as error:
+                self.process_ended = self.process_ended or isinstance(error, RoomGone)
                 break
         return False
 
@@ -168,12 +175,13 @@ class _Execution:
             try:
                 left = max(5.0, self.deadline - time.monotonic()) + 15.0  # a kernel takes seconds to start
                 reply = self.room.run_papermill(nbformat.writes(sent), self.cell_timeout_s, left)
-                ended = str(reply.get("ended") or "")
+                ended = _text(reply.get("ended"))
                 done = self._take_outputs(notebook, live, reply.get("notebook"))
             except RoomGone:
                 done, ended = 0, "died"
             if not ended:
                 break
+            self.process_ended = self.process_ended or ended == "died"
             if not done and self.outcome == {}:
                 raise SandboxError(f"the Jupyter kernel did not start: {ended}")
             if done >= len(live):
@@ -193,6 +201,8 @@ class _Execution:
             saved = json.loads(text)["cells"] if type(text) is str and text else []
         except (ValueError, KeyError, TypeError, RecursionError):
             saved = []
+        if type(saved) is not list:
+            saved = []
         # Papermill ran a copy of our cells; anything else in the file is not ours and not looked at.
         done = 0
         for index, raw in zip(live, saved, strict=False):
@@ -204,8 +214,7 @@ class _Execution:
             papermill_says = raw["metadata"].get("papermill")
             cell = notebook.cells[index]
             cell.outputs = checked_outputs(raw.get("outputs"), self.limits.output_kib * 1024)
-            count = raw.get("execution_count")
-            cell.execution_count = count if type(count) is int else None
+            cell.execution_count = _count(raw.get("execution_count"))
             duration = papermill_says.get("duration") if type(papermill_says) is dict else None
             overran = type(duration) is float and duration >= self.cell_timeout_s
             if overran and cell.outputs and cell.outputs[-1].get("ename") == "KeyboardInterrupt":
@@ -224,7 +233,11 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
     size = 0
     for item in raw if type(raw) is list else []:
         kind = item.get("output_type") if type(item) is dict else None
-        if kind not in KINDS or not all(key in item for key in KINDS[kind] if key != "metadata"):
+        if (
+            type(kind) is not str
+            or kind not in KINDS
+            or not all(key in item for key in KINDS[kind] if key != "metadata")
+        ):
             continue
         size += len(str(item))
         if size > limit:
@@ -245,9 +258,10 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
             )
         else:
             data = item["data"] if type(item["data"]) is dict else {}
-            plain = {str(k): _text(v) for k, v in data.items() if type(v) in (str, list)}
-            count = item.get("execution_count") if type(item.get("execution_count")) is int else None
-            extra = {"execution_count": count} if kind == "execute_result" else {}
+            plain = {k: _text(v) for k, v in data.items() if type(k) is str and type(v) in (str, list)}
+            extra = (
+                {"execution_count": _count(item.get("execution_count"))} if kind == "execute_result" else {}
+            )
             kept.append(nbformat.v4.new_output(kind, data=plain, metadata={}, **extra))
     return kept
 
@@ -256,3 +270,7 @@ def _text(value: Any) -> str:
     if type(value) is list:
         return "".join(v for v in value if type(v) is str)
     return value if type(value) is str else ""
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**31 else None

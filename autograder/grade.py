@@ -5,7 +5,6 @@ Each step is a module of its own and knows only the one before; this one puts th
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable
@@ -16,14 +15,17 @@ from typing import TYPE_CHECKING
 
 from autograder.assemble import assemble
 from autograder.judge import Judge, load_judge, run_checks
-from autograder.submission import Rejected, Submission, read_submission
+from autograder.submission import Rejected, Submission, file_sha256, read_submission
 from autograder.verdict import CellResult, CheckResult, Resources, Result, Status
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+    from autograder.execute import Executed
     from autograder.exercise import Exercise
     from autograder.sandbox.host import Sandbox
+
+ATTEMPTS = 4  # at one submission whose processes end, until two agree
 
 
 @dataclass
@@ -56,7 +58,18 @@ class Grader:
             submission = read_submission(path, exercise, under=under)
         except Rejected as error:
             return rejected(learner, exercise, str(error), self, path), None
-        return self.grade_answers(learner, exercise, submission)
+        # A process that ended may have been ended from outside: a machine short of memory, an operator. The answers'
+        # own doing is what happens twice.
+        seen: list[object] = []
+        for _ in range(ATTEMPTS):
+            result, executed = self._attempt(learner, exercise, submission, lambda check: None)
+            if not executed.process_ended and not any(c.diagnosis == "died" for c in result.checks):
+                break
+            outcome = _outcome(result)
+            if outcome in seen:
+                break
+            seen.append(outcome)
+        return result, executed.notebook
 
     def grade_answers(
         self,
@@ -65,7 +78,17 @@ class Grader:
         submission: Submission,
         on_check: Callable[[CheckResult], None] = lambda result: None,
     ) -> tuple[Result, NotebookNode]:
-        """Grade answers that have been read already."""
+        """Grade answers that have been read already, once."""
+        result, executed = self._attempt(learner, exercise, submission, on_check)
+        return result, executed.notebook
+
+    def _attempt(
+        self,
+        learner: str,
+        exercise: Exercise,
+        submission: Submission,
+        on_check: Callable[[CheckResult], None],
+    ) -> tuple[Result, Executed]:
         from autograder.execute import execute
         from autograder.sandbox.host import SandboxRoom
 
@@ -98,7 +121,16 @@ class Grader:
             )
         elif result.status == "crashed":
             result.message = "The answers ended the process they ran in, so nothing could be checked."
-        return result, executed.notebook
+        return result, executed
+
+
+def _outcome(result: Result) -> object:
+    """What does not differ between two gradings of the same answers: no measured figures."""
+    return (
+        result.status,
+        [(c.id, c.status) for c in result.cells],
+        [(c.id, c.status, c.diagnosis) for c in result.checks],
+    )
 
 
 def rejected(
@@ -120,21 +152,6 @@ def rejected(
         seed=grader.seed if grader else "", engine=grader.engine if grader else "", versions=versions(),
         submission_sha256=file_sha256(path),
     )  # fmt: skip
-
-
-def file_sha256(path: Path, most: int = 64 * 2**20) -> str:
-    """SHA-256 of a regular file's first `most` bytes; "" when it cannot be read or is none."""
-    import os
-    import stat
-
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return hashlib.sha256(file.read(most)).hexdigest()
 
 
 @cache

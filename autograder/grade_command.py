@@ -24,7 +24,7 @@ def grade_cohort(
 ) -> None:
     """Grade everything under `submissions`. Raises UserError when grading itself cannot be done."""
     from autograder.report import table, write_report
-    from autograder.store import ingest
+    from autograder.store import StoreError, ingest
 
     if course.is_workspace:
         raise UserError(
@@ -36,36 +36,74 @@ def grade_cohort(
         console.print(f"note: {warning}", markup=False)
     if batch.todo:
         _require_sandbox()
-        already = f", {batch.done_before} already done" if batch.done_before else ""
+        _require_open_files()
+        already = f", {len(batch.done_before)} already done" if batch.done_before else ""
         console.print(f"Grading {len(batch.todo)} submissions with {jobs} workers{already}.", markup=False)
-        _run(course, submissions, out, batch, jobs, console)
+        try:
+            _run(course, submissions, out, batch, jobs, console)
+        except OSError as error:
+            raise UserError(
+                f"Grading could not go on: {error}. Run the same command again when that is mended; nothing is graded twice."
+            ) from None
     elif batch.done_before:
         console.print(
-            f"All {batch.done_before} submissions are graded already; --force grades again.", markup=False
+            f"All {len(batch.done_before)} submissions are graded already; --force grades again.",
+            markup=False,
         )
     else:
         raise UserError(
             f"{submissions} holds no notebooks; they should be at {submissions}/LEARNER/EXERCISE.ipynb."
         )
-    ingest(out)
-    report = write_report(_results(out), out)
+    lost = batches.lost(batch, out)
+    if lost:
+        raise UserError(
+            f"{len(lost)} results are no longer in {out}; something has removed them. Run the same command again: {_few(lost)}"
+        )
+    try:
+        ingest(out)
+        report = write_report(_results(out), out)
+    except (OSError, StoreError) as error:
+        raise UserError(
+            f"The results are in {out}, but the database or the report could not be written: {error}. Run the same "
+            "command again when that is mended; nothing is graded twice."
+        ) from None
     console.print(table(_results(out)))
     console.print(f"Report: {report}", markup=False)
     if batch.errors:
-        lines = "\n  ".join(batch.errors)
         raise UserError(
-            f"{len(batch.errors)} submissions could not be graded; run the same command again:\n  {lines}"
+            f"{len(batch.errors)} submissions could not be graded; run the same command again: "
+            + _few([f"{name}: {why}" for name, why in batch.errors])
         )
+
+
+def _few(lines: list[str], most: int = 10) -> str:
+    rest = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return "".join(f"\n  {line}" for line in lines[:most] + rest)
 
 
 def _require_sandbox() -> None:
+    from autograder.sandbox.confined import why_not
     from autograder.sandbox.outer import bubblewrap
 
-    if bubblewrap() is None:
+    if bubblewrap() is None and why_not():
         raise UserError(
-            "bubblewrap is not installed, and other people's code is not run without it. Install it "
+            "bubblewrap is not installed, and other people's code is not run without a sandbox. Install it "
             "(apt-get install bubblewrap iproute2), or use `autograder check` for your own notebook."
         )
+
+
+def _require_open_files() -> None:
+    """Raise the limit on open files as far as it goes, for workers and sandboxes too."""
+    import resource
+
+    from autograder.sandbox.outer import OPEN_FILES
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        raise UserError(
+            f"A process may open only {hard} files here (ulimit -Hn), and grading needs {OPEN_FILES}; raise that limit."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(course: Course, submissions: Path, out: Path, batch: batches.Batch, jobs: int, console: Any) -> None:

@@ -7,12 +7,17 @@ database that is lost or damaged is made again from the files.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from autograder.release import write_atomic
 from autograder.verdict import Result
+
+
+class StoreError(Exception):
+    """The database cannot be written, for a reason outside of it: a full disk, a folder without permission."""
 
 
 def write_result(folder: Path, result: Result, feedback_html: str, executed: str | None) -> None:
@@ -24,12 +29,15 @@ def write_result(folder: Path, result: Result, feedback_html: str, executed: str
         if part in ("", ".", "..") or "\0" in part or "/" in part:
             raise ValueError(f"{part!r} cannot name a folder of results")
     folder.mkdir(parents=True, exist_ok=True)
+    for draft in folder.glob(".*.tmp"):  # of a worker that was killed while it wrote
+        draft.unlink(missing_ok=True)
     if executed is None:
         (folder / "executed.ipynb").unlink(missing_ok=True)
     else:
         write_atomic(folder / "executed.ipynb", executed.encode("utf-8", "replace"))
     write_atomic(folder / "feedback.html", feedback_html.encode("utf-8", "replace"))
-    text = result.model_dump_json(by_alias=True, indent=1) + "\n"
+    # Not pydantic's own JSON, which fails for a folder's name that is no Unicode.
+    text = json.dumps(result.model_dump(by_alias=True), ensure_ascii=False, indent=1) + "\n"
     write_atomic(folder / "result.json", text.encode("utf-8", "replace"))
 
 
@@ -44,23 +52,24 @@ def read_result(path: Path) -> Result | None:
 def ingest(results: Path, url: str | None = None) -> int:
     """Bring every RESULTS/*/*/result.json into the database; how many there are.
 
-    `url` is an SQLAlchemy URL; RESULTS/results.sqlite when None. What the files no longer hold goes; a damaged SQLite
-    file is put aside as results.sqlite.damaged and made again.
+    `url` is an SQLAlchemy URL, whose tables then hold what the files hold and nothing else. When None, a new
+    RESULTS/results.sqlite takes the place of the old one, so that a reader sees one or the other, and a file that was
+    damaged does not matter. Raises StoreError when it cannot be written.
     """
     import sqlalchemy as sql
 
+    made = results / ".results.sqlite.new"
     try:
-        return _ingest(results, url or _sqlite(results))
-    except sql.exc.DatabaseError:
         if url is not None:
-            raise
-        path = results / "results.sqlite"
-        os.replace(path, path.with_suffix(".sqlite.damaged"))
-        return _ingest(results, _sqlite(results))
-
-
-def _sqlite(results: Path) -> str:
-    return f"sqlite:///{(results / 'results.sqlite').absolute()}"
+            return _ingest(results, url)
+        made.unlink(missing_ok=True)
+        count = _ingest(results, f"sqlite:///{made.absolute()}")
+        os.replace(made, results / "results.sqlite")
+        return count
+    except sql.exc.DatabaseError as error:
+        if url is None:
+            made.unlink(missing_ok=True)
+        raise StoreError(str(error.orig)) from None
 
 
 def _tables() -> tuple[Any, Any, Any]:
@@ -101,7 +110,7 @@ def _ingest(results: Path, url: str) -> int:
                 if result is None:
                     continue
                 count += 1
-                key = {"learner": path.parent.parent.name, "exercise": path.parent.name}
+                key = {"learner": _unicode(path.parent.parent.name), "exercise": _unicode(path.parent.name)}
                 connection.execute(submissions.insert().values(
                     **key, status=result.status, score=result.score, max_score=result.max_score, message=result.message,
                     seed=result.seed, engine=result.engine, wall_s=result.resources.wall_s,
@@ -119,13 +128,16 @@ def _ingest(results: Path, url: str) -> int:
     return count
 
 
+def _unicode(name: str) -> str:
+    """The name of a folder, also when its bytes are no UTF-8; two names never become one."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of result.json, as committed in result.schema.json."""
     return Result.model_json_schema(by_alias=True)
 
 
 if __name__ == "__main__":  # python -m autograder.store: write the schema again after verdict.py has changed
-    import json
-
     path = Path(__file__).with_name("result.schema.json")
     path.write_text(json.dumps(schema(), indent=1) + "\n")

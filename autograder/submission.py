@@ -327,6 +327,21 @@ def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+# --- file -----------------------------------------------------------------------------------------
+
+
+def file_sha256(path: Path, most: int = 64 * 2**20) -> str:
+    """SHA-256 of a regular file's first `most` bytes; "" when it cannot be read or is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        return hashlib.sha256(file.read(most)).hexdigest()
+
+
 # --- text -----------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """One worker process of a batch: grades what it is handed, one submission at a time, and writes the results.
 
 Started by `batch` as `python -m autograder.worker`. It reads a line of JSON with the settings, then a line for each
-submission, and answers each with a line. Results are on disk before the answer is sent.
+submission, and answers each with a line: {"ready": true} or {"stop": why it cannot start}, then one for each submission.
+Results are on disk before the answer is sent.
 """
 
 from __future__ import annotations
@@ -11,23 +12,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from autograder.errors import UserError
+from autograder.errors import SandboxError, UserError
 from autograder.exercise import Course
 from autograder.sandbox.kernel import PR_SET_PDEATHSIG, prctl
 
 
 def main() -> None:
+    import os
     import signal
 
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a grader that is killed leaves no worker behind
-    settings = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    settings = json.loads(line) if line else {}
+    if settings.get("grader") != os.getppid():
+        return  # it was killed before that took effect
     # Whatever prints must not end up between our answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    worker = _Worker(settings)
-    for line in sys.stdin:
-        reply = worker.do(json.loads(line))
+
+    def say(reply: dict[str, Any]) -> None:
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
+
+    try:
+        worker = _Worker(settings)
+    except (UserError, SandboxError, OSError) as error:
+        say({"stop": str(error)})
+        return
+    say({"ready": True})
+    for line in sys.stdin:
+        say(worker.do(json.loads(line)))
     worker.sandbox.close()
 
 
@@ -50,8 +63,6 @@ class _Worker:
 
     def do(self, task: dict[str, str]) -> dict[str, Any]:
         """Grade one submission and write its files. {"status", "score", "max_score"} or {"error": sentence}."""
-        from autograder.errors import SandboxError
-
         for last in (False, True):
             try:
                 return self._grade(task["learner"], task["exercise"], Path(task["path"]))

@@ -137,15 +137,14 @@ class _Member:
 
     def learn_position(self, message: dict[str, Any], now: float) -> bool:
         """Take note of where it says it is; whether it has moved or computed since it last said so."""
-        before = self.position
+        before, after = self.position, _position(message) | {"seen": now}
+        self.position = after
         same = (
             before.get("waiting") is not None
-            and message.get("waiting") is not None
-            and before.get("count") == message.get("count")
-            and float(message.get("cpu", 0)) - float(before.get("cpu", 0))
-            < 0.02 * (now - before["seen"]) + 0.004
+            and after["waiting"] is not None
+            and before["count"] == after["count"]
+            and after["cpu"] - before["cpu"] < 0.02 * (now - before["seen"]) + 0.004
         )
-        self.position = message | {"seen": now}
         return not same
 
     def describe(self) -> str:
@@ -166,7 +165,7 @@ class _Member:
 
 def describe_wait(waiting: dict[str, Any]) -> str:
     """`recv from rank 1 (line 7 of ring: …)` for a collective that has not come back."""
-    op, peer, line = str(waiting.get("op")), waiting.get("peer"), str(waiting.get("line") or "")
+    op, peer, line = waiting["op"], waiting["peer"], waiting["line"]
     side = "" if peer is None else (f" to rank {peer}" if op == "send" else f" from rank {peer}")
     return f"{op}{side}" + (f" ({line})" if line else "")
 
@@ -195,7 +194,6 @@ class _Voyage:
         self.members = [_Member(r, wire.Inbox(s, limit)) for r, s in enumerate(socks)]
         self.selector = selectors.DefaultSelector()
         for member, sock in zip(self.members, socks, strict=True):
-            sock.settimeout(max(1.0, call.timeout_s))
             self.selector.register(sock, selectors.EVENT_READ, member)
 
     def run(self, on_ready: Callable[[], None], on_done: Callable[[], Counters]) -> Run:
@@ -234,8 +232,12 @@ class _Voyage:
         }  # fmt: skip
 
     def _say(self, member: _Member, message: dict[str, Any]) -> None:
+        sock = self.socks[member.rank]
         try:
-            wire.send(self.socks[member.rank], message)
+            sock.settimeout(max(0.05, self.deadline - time.monotonic()))  # all together have one deadline
+            wire.send(sock, message)
+        except TimeoutError:
+            pass  # it does not listen; the deadline has come, and that is what is told
         except OSError:
             self._lose(member)
 
@@ -294,16 +296,13 @@ class _Voyage:
         elif op == "outcome" and member.state == "returned":
             member.state, member.report = "delivered", message
         elif op == "at" and member.state in ("ready", "running"):
-            try:
-                if member.learn_position(message, time.monotonic()):
-                    self.moved_at = time.monotonic()
-            except (TypeError, ValueError, KeyError):
-                pass
+            if member.learn_position(message, time.monotonic()):
+                self.moved_at = time.monotonic()
         elif op in ("raised", "missing", "unsendable") and not (
             op == "unsendable" and member.state != "returned"
         ):
             if not member.over or op == "unsendable":
-                member.state, member.report, member.failed_at = op, message, time.monotonic()
+                member.state, member.report, member.failed_at = op, _report(message), time.monotonic()
 
     def _raise_if_lost(self, now: float) -> None:
         failed = sorted((m for m in self.members if m.failed_at is not None), key=lambda m: m.failed_at or 0)
@@ -362,6 +361,44 @@ class _Voyage:
         return [m.describe() for m in self.members]
 
 
+# What a rank says of itself may have any type and any size: here it becomes short texts and plain numbers.
+
+
+def _text(value: Any, most: int = 2000) -> str:
+    return value[:most] if type(value) is str else ""
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e15
+
+
+def _number(value: Any) -> float:
+    return value if _is_number(value) else 0
+
+
+def _position(message: dict[str, Any]) -> dict[str, Any]:
+    waiting = message.get("waiting")
+    if type(waiting) is dict:
+        peer = waiting.get("peer")
+        waiting = {
+            "op": _text(waiting.get("op"), 80),
+            "peer": peer if type(peer) is int and abs(peer) < 1e6 else None,
+            "line": _text(waiting.get("line"), 400),
+        }
+    else:
+        waiting = None
+    return {"waiting": waiting, "count": _number(message.get("count")), "cpu": _number(message.get("cpu"))}
+
+
+def _report(message: dict[str, Any]) -> dict[str, str]:
+    """Why it failed, in its own words."""
+    return {
+        "type": _text(message.get("type"), 80),
+        "message": _text(message.get("message")),
+        "line": _text(message.get("line"), 400),
+    }
+
+
 def _is_consequence(report: dict[str, Any]) -> bool:
     text = str(report.get("message", "")).lower()
     return any(
@@ -374,18 +411,16 @@ def _collectives(report: dict[str, Any]) -> list[Collective]:
     found = []
     raw = report.get("collectives")
     for item in raw if type(raw) is list else []:
-        try:
-            found.append(
-                Collective(
-                    str(item["op"]),
-                    int(item["bytes"]),
-                    item["peer"] if type(item["peer"]) is int else None,
-                    float(item["start"]),
-                    None if item["end"] is None else float(item["end"]),
-                    str(item["line"]),
-                    int(item["group_size"]),
-                )  # fmt: skip
-            )
-        except (TypeError, ValueError, KeyError):
+        if type(item) is not dict or type(item.get("op")) is not str:
             continue
+        size, group_size, start = item.get("bytes"), item.get("group_size"), item.get("start")
+        if not (_is_number(size) and _is_number(group_size) and _is_number(start)):
+            continue
+        peer, end = item.get("peer"), item.get("end")
+        found.append(
+            Collective(
+                _text(item["op"], 80), int(_number(size)), peer if type(peer) is int else None, float(_number(start)),
+                None if end is None else float(_number(end)), _text(item.get("line"), 400), int(_number(group_size)),
+            )
+        )  # fmt: skip
     return found

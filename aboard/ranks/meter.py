@@ -156,6 +156,15 @@ class Meter:
         if hasattr(operators, "wait_tensor"):
             operators.wait_tensor = _WaitTensor(operators.wait_tensor, self)
 
+    def _let_go_of_finished(self) -> None:
+        """Forget works that are done and that nobody may ever wait for: a program may wait for their futures instead."""
+        for key, record in list(self._unfinished.items()):
+            work = getattr(record, "_work", None)
+            if work is not None and work.is_completed():
+                del self._unfinished[key]
+                record.end = self.now()
+                record.__dict__.pop("_work", None)
+
     def _metered(self, original: Any, op: str) -> Any:
         meter = self
         if op == "reduce_scatter":
@@ -167,6 +176,7 @@ class Meter:
             )
             if op in ("send", "recv") and len(args) > 1 and type(args[1]) is int:
                 record.peer = args[1]
+            meter._let_go_of_finished()
             meter.collectives.append(record)
             meter.waiting = (record, time.monotonic())
             try:

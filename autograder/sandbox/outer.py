@@ -17,6 +17,7 @@ import autograder
 
 NETWORK = "10.77.0"  # rank r is 10.77.0.(r+1)
 MOST_RANKS = 16
+OPEN_FILES = 512  # a process of a room may have at a time
 SCRATCH = "/scratch"  # the only writable folder; /tmp is another name for it
 
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from autograder.sandbox import kernel as k
 from autograder.sandbox import seccomp
-from autograder.sandbox.outer import SCRATCH, environment
+from autograder.sandbox.outer import OPEN_FILES, SCRATCH, environment
 
 FOLDERS = (SCRATCH, "/dev/shm")  # each in memory, of the room alone
 
@@ -125,7 +125,7 @@ def set_limits(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_DATA, memory),
         (resource.RLIMIT_FSIZE, limits["file_mib"] * 2**20),
         (resource.RLIMIT_NPROC, limits["processes"]),
-        (resource.RLIMIT_NOFILE, 512),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CPU, limits["cpu_s"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),

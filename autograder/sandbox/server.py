@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
 from typing import TYPE_CHECKING
 
 from autograder.sandbox import kernel as k
+from autograder.sandbox.outer import OPEN_FILES
 
 if TYPE_CHECKING:
     from autograder.sandbox.network import Switch
@@ -62,11 +64,21 @@ def _be_warden(control: socket.socket, switch: Switch | None, problem: str) -> N
     from autograder.sandbox import seccomp
     from autograder.sandbox.warden import Warden
 
+    problem = problem or _too_few_files()
     if not problem:
         _warm_up()
     wire.send(control, {"op": "up", "problem": problem, "seccomp": seccomp.offered()})
     if not problem:
         Warden(control, switch).run()
+
+
+def _too_few_files() -> str:
+    """Rooms get as many open files as the system's limit allows; a sentence when that is not enough."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        return f"a process may open only {hard} files here (ulimit -n), and {OPEN_FILES} are needed"
+    return ""
 
 
 def _become_nobody_if_root() -> tuple[int, int]:
@@ -87,10 +99,6 @@ def _warm_up() -> None:
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    # fully_shard alone takes half a second, and imports torch._dynamo, another half, when it is first called.
-    import torch._dynamo
-    import torch.distributed.fsdp  # noqa: F401
-
     from aboard import ranks  # noqa: F401
     from autograder.sandbox import agent  # noqa: F401
     from autograder.sandbox.shell import warm_shell

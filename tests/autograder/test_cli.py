@@ -19,7 +19,7 @@ def test_doctor_starts_a_sandbox_and_finds_it_closed():
     done = run("doctor", "--json")
     found = {f["name"]: f for f in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
-    assert found["sandbox"]["ok"] and "bubblewrap" in found["sandbox"]["detail"]
+    assert found["sandbox: bubblewrap"]["ok"] and "seccomp" in found["sandbox: bubblewrap"]["detail"]
 
 
 def test_help_loads_neither_torch_nor_a_notebook_library():

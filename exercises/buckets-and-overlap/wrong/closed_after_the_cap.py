@@ -1,0 +1,15 @@
+"""Closes a bucket after it has grown over the cap, and not before.
+
+fails: buckets as cap-exceeded
+fails: collectives as cap-exceeded
+"""
+# %% buckets
+def make_buckets(model, cap_bytes):
+    buckets, size = [], 0
+    for parameter in reversed([p for p in model.parameters() if p.requires_grad]):
+        if not buckets or parameter.dtype != buckets[-1][0].dtype or size > cap_bytes:
+            buckets.append([])
+            size = 0
+        buckets[-1].append(parameter)
+        size += parameter.nbytes
+    return buckets

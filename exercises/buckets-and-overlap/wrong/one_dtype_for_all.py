@@ -1,0 +1,48 @@
+"""Ignores dtypes: one flat tensor, of the dtype of whoever comes first.
+
+fails: buckets as mixed-dtype
+fails: result as rounded
+"""
+# %% buckets
+def make_buckets(model, cap_bytes):
+    buckets, size = [], 0
+    for parameter in reversed([p for p in model.parameters() if p.requires_grad]):
+        if not buckets or size + parameter.nbytes > cap_bytes:
+            buckets.append([])
+            size = 0
+        buckets[-1].append(parameter)
+        size += parameter.nbytes
+    return buckets
+# %% reducer
+class Reducer:
+    def __init__(self, model, cap_bytes):
+        self.buckets = make_buckets(model, cap_bytes)
+        self.where = {p: number for number, bucket in enumerate(self.buckets) for p in bucket}
+        for parameter in self.where:
+            parameter.register_post_accumulate_grad_hook(self.arrived)
+        self.begin()
+
+    def begin(self):
+        self.missing = [len(bucket) for bucket in self.buckets]
+        self.launched = []
+
+    def arrived(self, parameter):
+        self.missing[self.where[parameter]] -= 1
+        while len(self.launched) < len(self.buckets) and self.missing[len(self.launched)] == 0:
+            self.launch()
+
+    def launch(self):
+        bucket = self.buckets[len(self.launched)]
+        pieces = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket]
+        flat = torch.cat([piece.to(bucket[0].dtype) for piece in pieces])
+        self.launched.append((flat, dist.all_reduce(flat, async_op=True)))
+
+    def finish(self):
+        while len(self.launched) < len(self.buckets):
+            self.launch()
+        for bucket, (flat, work) in zip(self.buckets, self.launched):
+            work.wait()
+            flat /= dist.get_world_size()
+            for parameter, mean in zip(bucket, flat.split([p.numel() for p in bucket])):
+                parameter.grad = mean.view_as(parameter).to(parameter.dtype)
+        self.begin()

@@ -1,0 +1,17 @@
+"""Multiplies the learning rate by the number of ranks, though the global batch is fixed.
+
+fails: rate as rate-times-ranks
+fails: curve as result-first
+fails: resume as result-first
+fails: traffic as result-first
+fails: memory as result-first
+"""
+# %% rate
+def learning_rate(step: int, plan: Plan) -> float:
+    ratio = dist.get_world_size()
+    peak = plan.base_lr * (ratio if plan.rule == "linear" else math.sqrt(ratio))
+    samples = (step + 1) * plan.global_batch
+    if samples < plan.warmup_samples:
+        return peak * samples / plan.warmup_samples
+    done = min(1.0, (samples - plan.warmup_samples) / (plan.total_samples - plan.warmup_samples))
+    return peak * 0.5 * (1 + math.cos(math.pi * done))

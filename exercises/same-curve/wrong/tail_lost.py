@@ -1,0 +1,19 @@
+"""Every rank takes B // N samples; the rest is on nobody.
+
+fails: order as tail-lost
+fails: curve as result-first
+fails: resume as result-first
+fails: traffic as result-first
+"""
+# %% order
+def my_samples(step: int, dataset_size: int, plan: Plan, rank: int, world_size: int) -> torch.Tensor:
+    first = step * plan.global_batch
+    where = torch.arange(first, first + plan.global_batch)
+    batch = torch.empty_like(where)
+    for epoch in range(int(where[0]) // dataset_size, int(where[-1]) // dataset_size + 1):
+        shuffle = np.random.default_rng([plan.seed, 0, epoch])
+        order = torch.from_numpy(shuffle.permutation(dataset_size))
+        here = where // dataset_size == epoch
+        batch[here] = order[where[here] % dataset_size]
+    size = plan.global_batch // world_size
+    return batch[rank * size : (rank + 1) * size]

@@ -1,0 +1,110 @@
+"""`make bench`: what grading costs, beside stock papermill, nbgrader and otter-grader in the same run.
+
+    python -m tests.bench [--quick] [--publish]
+
+Figures go to build/bench.json as they come; --publish puts them into the book. Ratios are what carries over to another
+machine; processor seconds are what carries over from a busy machine to an idle one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.bench import own, page, runs
+
+ROOT = own.ROOT
+OUT = ROOT / "build" / "bench.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.partition("\n")[0])  # type: ignore[union-attr]
+    parser.add_argument(
+        "--quick", action="store_true", help="1 and 8 submissions of each, and at most 100 of ours (minutes)"
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="put the figures into the book: book/_data/bench.json, book/bench.md",
+    )
+    options = parser.parse_args()
+    start = time.monotonic()
+    found = measure(options.quick)
+    print(f"\n{time.monotonic() - start:.0f} s in all; written to {OUT.relative_to(ROOT)}")
+    for line in page.missed(found):
+        print(f"goal missed: {line}")
+    if options.publish:
+        for path in page.publish(found):
+            print(f"written to {path.relative_to(ROOT)}")
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Measure everything, a line for each figure; what was found, as it stands in build/bench.json."""
+    jobs = len(os.sched_getaffinity(0))
+    peers, missing = runs.environments()
+    for sentence in missing.values():
+        print(sentence, file=sys.stderr)
+    found: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(), "machine": machine(jobs), "jobs": jobs, "quick": quick,
+        "versions": {
+            "Python": platform.python_version(), "PyTorch": version("torch"), "papermill": version("papermill"),
+            **{name: environment.version for name, environment in peers.items()},
+        },
+        "not_measured": missing, "own": [], "side_by_side": [], "scaling": [],
+    }  # fmt: skip
+    _say(f"grading in this process, {jobs} cores in the machine")
+    for figure in own.figures(50 if quick else 1000):
+        _say(
+            f"{figure.what}: {page.number(figure.value)} {figure.unit}"
+            + (f" (goal {figure.goal})" if figure.goal else "")
+        )
+        _keep(found, "own", vars(figure))
+    for key, rows in (
+        ("side_by_side", runs.side_by_side(peers, jobs, 8 if quick else 64)),
+        ("scaling", runs.scaling(jobs, 100 if quick else 5000)),
+    ):
+        for run in rows:
+            if isinstance(run, str):
+                _say(run)
+                continue
+            _say(
+                f"{run.way}, {run.work}, {run.count} submissions: each {page.number(run.cost.wall_s / run.count)} s, "
+                f"{page.number(run.cost.cpu_s / run.count)} CPU s; peak {page.amount(run.cost.peak_bytes)}; others used "
+                f"{run.cost.others:.1f} cores"
+            )
+            _keep(found, key, run.as_json())
+    return found
+
+
+def machine(cores: int) -> dict[str, Any]:
+    """What the figures were taken on."""
+    cpu = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        platform.machine(),
+    )  # fmt: skip
+    release = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    kernel = ".".join(platform.release().split(".")[:2])
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": cpu, "cores": cores, "memory_bytes": memory, "system": f"{release}, Linux {kernel}"}
+
+
+def _keep(found: dict[str, Any], key: str, row: dict[str, Any]) -> None:
+    found[key].append(row)
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Which work is graded by whom and how many times: each row of the tables is one `Run`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.measure import Cost, Failed
+from tests.bench.nbgrader import Nbgrader
+from tests.bench.otter import Otter
+from tests.bench.ours import Ours
+from tests.bench.peers import Environment, NotHere
+from tests.bench.work import ADD, WORKS, Notebook
+
+Way = tuple[str, str, Callable[[int], Cost]]  # tool, way, and what grades so many submissions
+
+PEERS = ("nbgrader", "otter-grader")
+# A peer takes longest where ranks are started from a cell; 64 of those would take longer than everything else together.
+SIZES = {"trivial": (1, 8, 64), "ranks": (1, 8, 64)}
+MOST_FOR_PEERS = {"trivial": 64, "ranks": 8}
+SCALING = (10, 100, 1000, 5000)
+
+
+@dataclass(frozen=True)
+class Run:
+    """`count` submissions of `work`, graded by `tool` (and `way`, where a tool has two)."""
+
+    tool: str
+    way: str
+    work: str
+    count: int
+    cost: Cost
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "tool": self.tool,
+            "way": self.way,
+            "work": self.work,
+            "count": self.count,
+        } | self.cost.as_json()
+
+
+def environments(names: tuple[str, ...] = PEERS) -> tuple[dict[str, Environment], dict[str, str]]:
+    """The peers that could be installed, and for each of the others the sentence why not."""
+    found, missing = {}, {}
+    for name in names:
+        try:
+            found[name] = Environment(name)
+        except NotHere as error:
+            missing[name] = str(error)
+    return found, missing
+
+
+def side_by_side(peers: dict[str, Environment], jobs: int, most: int) -> Iterator[Run | str]:
+    """The same work by every tool, at most `most` submissions at a time. A sentence in place of a run that failed."""
+    for work, notebooks in WORKS.items():
+        with tempfile.TemporaryDirectory() as name:
+            ways: list[Way] = []
+            for tool in ("autograder", *peers):
+                place = Path(name) / tool
+                place.mkdir()
+                try:
+                    ways += _ways(tool, peers.get(tool), place, notebooks, jobs)
+                except Failed as error:
+                    yield f"{tool}, {work}: not measured: {error}"
+            for count in (n for n in SIZES[work] if n <= most):
+                for tool, way, grade in ways:
+                    if tool == "autograder" or count <= MOST_FOR_PEERS[work]:
+                        yield _try(tool, way, work, count, grade)
+
+
+def _ways(
+    tool: str, peer: Environment | None, place: Path, notebooks: tuple[Notebook, ...], jobs: int
+) -> list[Way]:
+    """How `tool` grades `notebooks`, prepared in the folder `place`. Failed when its own preparation fails."""
+    if peer is None:
+        ours = Ours(place, notebooks)
+        return [(tool, "autograder grade", lambda n: ours.grade(n, jobs))]
+    if tool == "nbgrader":
+        book = Nbgrader(peer, place, notebooks)
+        return [(tool, "nbgrader autograde", book.grade)]
+    otter = Otter(peer, place, notebooks)
+    return [
+        (tool, "otter run", lambda n: otter.grade(n, jobs)),
+        (tool, "otter.api", lambda n: otter.grade(n, jobs, in_process=True)),
+    ]
+
+
+def scaling(jobs: int, most: int) -> Iterator[Run | str]:
+    """Ever more submissions of one trivial notebook, by us."""
+    with tempfile.TemporaryDirectory() as name:
+        ours = Ours(Path(name), [ADD])
+        for count in (n for n in SCALING if n <= most):
+            yield _try("autograder", "autograder grade", "scaling", count, lambda n: ours.grade(n, jobs))
+
+
+def _try(tool: str, way: str, work: str, count: int, grade: Callable[[int], Cost]) -> Run | str:
+    try:
+        return Run(tool, way, work, count, grade(count))
+    except Failed as error:
+        return f"{way}, {work}, {count} submissions: not measured: {error}"

@@ -1,0 +1,66 @@
+"""Finds the parts of a running grader and kills them. It looks at nothing but what that grader has started."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+SERVICES = ("worker", "wall", "server", "warden")
+ROOMS = ("room", "agent", "rank")
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    try:
+        for path in list(Path(f"/proc/{pid}/task").glob("*/children")):
+            found += [int(child) for child in path.read_text().split()]
+    except (OSError, ValueError):
+        pass  # it has just ended
+    return found
+
+
+def parts(grader: int) -> dict[str, list[int]]:
+    """Process ids by what they are: the grader's workers, and behind each bubblewrap what begets what.
+
+    grader > worker > wall (bubblewrap) > server > warden > room (its process 1) > agent > rank (and what a rank starts)
+    """
+    found: dict[str, list[int]] = {name: [] for name in (*SERVICES, *ROOMS)}
+    found["worker"] = children(grader)
+    for worker in found["worker"]:
+        for child in children(worker):
+            _behind(child, 0, found)
+    return found
+
+
+def _behind(pid: int, depth: int, found: dict[str, list[int]]) -> None:
+    names = ("wall", "server", "warden", "room", "agent", "rank")
+    try:
+        program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    except OSError:
+        return
+    wall = program.endswith(b"bwrap")  # as an ordinary user there are two, one inside the other
+    depth = 0 if wall else max(depth, 1)
+    found[names[min(depth, len(names) - 1)]].append(pid)
+    for child in children(pid):
+        _behind(child, depth + 1, found)
+
+
+def kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def still_running(pids: set[int]) -> set[int]:
+    found = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX":
+            found.add(pid)
+    return found
