@@ -84,7 +84,7 @@ def training(learner, draw):
     world = draw.choice([2, 3])
     case = telling(draw, world, "talk", world * draw.integer(2, 3), 2)
     agree(learner, case, by_fully_shard(case))
-    agree(learner, Case(draw, 1, "talk", rows=draw.integer(2, 5), steps=2, settings=ADAM))
+    agree(learner, telling(draw, 1, "talk", draw.integer(2, 5), 2, settings=ADAM))
 
 
 @check("batches that the ranks cannot share evenly, and fewer rows than ranks")
@@ -93,7 +93,7 @@ def uneven(learner, draw):
     rows = world + draw.integer(1, world - 1)
     agree(learner, telling(draw, world, "stack", rows, 1, ["means", "tail"]))
     try:
-        agree(learner, Case(draw, 8, "stack", rows=draw.integer(3, 6), steps=1))
+        agree(learner, telling(draw, 8, "stack", draw.integer(3, 6)))
     except expect.Finding as finding:
         # With rows on every rank all was well, so this is what is behind it, however it shows.
         if finding.diagnosis in ("not-done", "missing", "wrong-type", "timeout"):
@@ -104,7 +104,7 @@ def uneven(learner, draw):
 @check("the norm is that of the whole gradient, and clips it")
 def clipping(learner, draw):
     world = draw.choice([2, 3])
-    case = telling(draw, world, "talk", 2 * world, 1)
+    case = telling(draw, world, "talk", 2 * world)
     case.max_norm = draw.choice([0.2, 0.3]) * alone(case)["told"][0][1]
     draw.case(f"{case.words}, a gradient longer than max_norm = {case.max_norm:.3g}")
     agree(learner, case)
@@ -248,14 +248,18 @@ class Case:
         return mine, (1.0 if "means" in made else len(mine) * self.world / rows)
 
 
-def telling(draw, world, kind, rows, steps, mistakes=()):
-    """A case in which `mistakes` and a loss of one rank only can be told from what is right."""
+def telling(draw, world, kind, rows, steps=1, mistakes=(), settings=None):
+    """A case in which `mistakes` and a loss of one rank only can be told from what is right, and roundings stay small."""
     for _ in range(50):
-        case = Case(draw, world, kind, rows, steps)
-        right = alone(case)
+        case = Case(draw, world, kind, rows, steps, settings)
+        right, exact = alone(case), alone(case, "compute float32")
+        # What bfloat16 changes here; a right answer that rounds in other places is well below it.
+        noise = [abs(a[1] / b[1] - 1) for a, b in zip(exact["told"], right["told"], strict=True)]
+        noise.append(distance(exact["parameters"], right["parameters"], case))
         apart = all(distance(alone(case, m)["parameters"], right["parameters"], case) > 4 * ROUNDING for m in mistakes)
         losses = zip(right["told"], right["own"], strict=True)
-        if apart and any(abs(one[0] / loss - 1) > 0.03 for (loss, _), own in losses for one in own):
+        several = any(abs(one[0] / loss - 1) > 0.03 for (loss, _), own in losses for one in own)
+        if max(noise) < 0.6 * ROUNDING and apart and (several or world == 1):
             break
     return case
 

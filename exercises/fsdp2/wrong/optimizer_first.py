@@ -5,6 +5,8 @@ fails: training as optimizer-before-sharding
 fails: uneven as optimizer-before-sharding
 fails: clipping as optimizer-before-sharding
 fails: precision as result-first
+fails: traffic as result-first
+fails: memory as result-first
 """
 # %% prepare
 def prepare(model, make_optimizer):
