@@ -84,7 +84,9 @@ def describe(model):
     for name, parameter in model.named_parameters():
         spec = getattr(parameter, "_spec", None)
         found[name] = {
-            "placements": [f"{type(p).__name__} {getattr(p, 'dim', '')}".strip() for p in spec.placements] if spec else [],
+            "placements": [f"{type(p).__name__} {getattr(p, 'dim', '')}".strip() for p in spec.placements]
+            if spec
+            else [],
             "mesh": list(spec.mesh.shape) if spec else [],
             "shape": list(parameter.shape),
             "local": getattr(parameter, "_local_tensor", parameter).detach().clone(),
@@ -110,7 +112,9 @@ def train(answers, seed, inputs, targets, kind, sizes, settings, max_norm):
     """Prepare, then a step for each global batch inputs[step], targets[step]: what it told, and this rank's parameters."""
     model = MODELS[kind](sizes, seed)
     optimizer = answers.prepare(model, optimizer_maker(settings))
-    told = [answers.train_step(model, optimizer, x, y, max_norm) for x, y in zip(inputs, targets, strict=True)]
+    told = [
+        answers.train_step(model, optimizer, x, y, max_norm) for x, y in zip(inputs, targets, strict=True)
+    ]
     return {"told": told, "parameters": describe(model)}
 
 
@@ -142,12 +146,16 @@ def checkpoint(answers, seed, sizes):
     ranks.exact_memory()
     model = talk(sizes, seed)
     answers.prepare(model, partial(torch.optim.SGD, lr=0.1))
-    ballast = torch.ones(room_below_the_peak() // 4)  # so that what full_state takes shows above what went before
+    ballast = torch.ones(
+        room_below_the_peak() // 4
+    )  # so that what full_state takes shows above what went before
     state = answers.full_state(model)
     del ballast
     if not isinstance(state, dict):
         return type(state).__name__
-    return {str(name): value.detach() if plain(value) else type(value).__name__ for name, value in state.items()}
+    return {
+        str(name): value.detach() if plain(value) else type(value).__name__ for name, value in state.items()
+    }
 
 
 def plain(value):
@@ -158,7 +166,11 @@ def room_below_the_peak():
     """Bytes of anonymous memory between what this process has now and the most it ever had."""
     try:
         with open("/proc/self/status") as file:
-            kib = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in file) if " kB" in rest}
+            kib = {
+                key: int(rest.split()[0])
+                for key, _, rest in (line.partition(":") for line in file)
+                if " kB" in rest
+            }
         return 1024 * max(0, kib["VmHWM"] - kib["RssFile"] - kib["RssShmem"] - kib["RssAnon"])
     except (OSError, KeyError):
         return 0

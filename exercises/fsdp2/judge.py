@@ -26,7 +26,9 @@ ROUNDING = 0.05
 ADAM = {"kind": "AdamW", "lr": 0.05, "eps": 0.05, "weight_decay": 0.1}
 
 
-@check("every parameter is a float32 DTensor, sharded over all ranks; the optimizer holds these and no others")
+@check(
+    "every parameter is a float32 DTensor, sharded over all ranks; the optimizer holds these and no others"
+)
 def start(learner, draw):
     world = draw.choice([3, 4])
     case = Case(draw, world, "talk", rows=world)
@@ -35,14 +37,18 @@ def start(learner, draw):
     born = [dict(drive.talk(case.sizes, seed).named_parameters()) for seed in case.seeds]
     for rank, out in enumerate(run.outputs):
         placed(out["parameters"], born, rank)
-        expect.that(out["tied"], "tie-broken", "the input embedding and the output layer are two parameters now")
+        expect.that(
+            out["tied"], "tie-broken", "the input embedding and the output layer are two parameters now"
+        )
         strangers, held = out["strangers"], out["held"]
         expect.that(
             not strangers, "optimizer-before-sharding",
             f"{strangers} of the optimizer's {strangers + held} tensors are no parameters of the model",
         )  # fmt: skip
         expect.that(
-            held == len(born[0]), "optimizer-misses-some", f"the optimizer holds {held} of {len(born[0])} parameters"
+            held == len(born[0]),
+            "optimizer-misses-some",
+            f"the optimizer holds {held} of {len(born[0])} parameters",
         )
 
 
@@ -51,9 +57,15 @@ def placed(parameters, born, rank):
     world, first = len(born), born[0]
     # A model in which a tie is broken has one name more; that is told by its own name, elsewhere.
     missing = sorted(first.keys() - parameters.keys())
-    expect.that(not missing, "wrong-values", f"the model on rank {rank} has no parameter {', '.join(missing)}")
-    whole = [n for n in first if parameters[n]["placements"] != ["Shard 0"] or parameters[n]["mesh"] != [world]]
-    some = f"not sharded over {world} ranks along dimension 0: {', '.join(whole[:3])}{', …' * (len(whole) > 3)}"
+    expect.that(
+        not missing, "wrong-values", f"the model on rank {rank} has no parameter {', '.join(missing)}"
+    )
+    whole = [
+        n for n in first if parameters[n]["placements"] != ["Shard 0"] or parameters[n]["mesh"] != [world]
+    ]
+    some = (
+        f"not sharded over {world} ranks along dimension 0: {', '.join(whole[:3])}{', …' * (len(whole) > 3)}"
+    )
     if whole and all(not n.startswith("blocks.") for n in whole) and len(whole) < len(first):
         raise expect.Finding("root-not-sharded", some)
     expect.that(not whole, "not-sharded", some)
@@ -64,7 +76,9 @@ def placed(parameters, born, rank):
             dtype = str(local.dtype).removeprefix("torch.")
             raise expect.Finding("master-weights-lost", f"{where} is kept in {dtype}")
         expect.that(
-            local.shape == mine.shape, "wrong-shape", f"{where} has {tuple(local.shape)} of {tuple(parameter.shape)}"
+            local.shape == mine.shape,
+            "wrong-shape",
+            f"{where} has {tuple(local.shape)} of {tuple(parameter.shape)}",
         )
         if not torch.equal(local, mine):
             own = rank and torch.equal(local, shard(born[rank][name], world, rank))
@@ -134,7 +148,10 @@ PRECISIONS = {
 }
 
 
-@check("the bytes and the collectives of one unit per block, gathered twice and reduced once", about="communication")
+@check(
+    "the bytes and the collectives of one unit per block, gathered twice and reduced once",
+    about="communication",
+)
 def traffic(learner, draw):
     model = Costly.of(learner, draw)
     draw.case(f"{model.words}, {model.few} blocks")
@@ -146,7 +163,9 @@ def traffic(learner, draw):
         counted = [b - a for a, b in zip(getattr(none, direction)(), getattr(some, direction)(), strict=True)]
         most, least = max(counted), min(counted)
         what = f"bytes {direction} in {model.STEPS} steps by rank "
-        expect.at_most(most, 1.05 * bound + 60_000, what + str(counted.index(most)), name or "too-much-traffic")
+        expect.at_most(
+            most, 1.05 * bound + 60_000, what + str(counted.index(most)), name or "too-much-traffic"
+        )
         expect.at_least(least, 0.97 * bound, what + str(counted.index(least)), name or "too-little-traffic")
     gathers, scatters = model.counted(some)
     expect.that(scatters > 0, "not-sharded", "no reduce-scatter")
@@ -189,10 +208,18 @@ def checkpoint(learner, draw):
         part = got.shape == shard(whole, world, 0).shape != whole.shape
         expect.that(not part, "own-shard-saved", f"{name} has {len(got)} of {len(whole)} rows")
         expect.that(got.shape == whole.shape, "wrong-shape", f"{name} has shape {tuple(got.shape)}")
-        expect.that(got.dtype == whole.dtype, "wrong-dtype", f"{name} has dtype {str(got.dtype).removeprefix('torch.')}")
+        expect.that(
+            got.dtype == whole.dtype,
+            "wrong-dtype",
+            f"{name} has dtype {str(got.dtype).removeprefix('torch.')}",
+        )
         if not torch.equal(got, whole):
-            own = torch.cat([shard(drive.talk(sizes, seed).state_dict()[name], world, r) for r, seed in enumerate(seeds)])
-            raise expect.Finding("own-start" if torch.equal(got, own) else "wrong-values", f"the numbers of {name} are others")
+            own = torch.cat(
+                [shard(drive.talk(sizes, seed).state_dict()[name], world, r) for r, seed in enumerate(seeds)]
+            )
+            raise expect.Finding(
+                "own-start" if torch.equal(got, own) else "wrong-values", f"the numbers of {name} are others"
+            )
     for rank, other in enumerate(run.outputs[1:], 1):
         expect.that(not other, "full-on-every-rank", f"rank {rank} returns {len(other)} entries")
     # Rank 0 ends with its shards and the whole; the others should never have had much more than their shards.
@@ -215,15 +242,23 @@ class Case:
         else:
             self.sizes = (vocabulary, draw.odd(7, 11), draw.uneven(5, 13, world), 2)
         self.seeds = [draw.seed() for _ in range(world)]
-        self.settings = settings or {"kind": "SGD", "lr": draw.choice([0.2, 0.3]), "momentum": draw.choice([0.8, 0.9])}
+        self.settings = settings or {
+            "kind": "SGD",
+            "lr": draw.choice([0.2, 0.3]),
+            "momentum": draw.choice([0.8, 0.9]),
+        }
         shape = (rows, 6) if kind == "talk" else (rows,)
 
         def tokens():
             return draw.tensor(*shape, dtype=torch.int64, low=0, high=vocabulary - 1)
 
         self.inputs = [tokens() for _ in range(steps)]
-        self.targets = [tokens() if kind == "talk" else draw.tensor(rows, low=-0.9, high=0.9) for _ in range(steps)]
-        self.words = f"{expect.ranks(world)}, {steps} step{'s' * (steps != 1)} of {self.settings['kind']}, {rows} rows"
+        self.targets = [
+            tokens() if kind == "talk" else draw.tensor(rows, low=-0.9, high=0.9) for _ in range(steps)
+        ]
+        self.words = (
+            f"{expect.ranks(world)}, {steps} step{'s' * (steps != 1)} of {self.settings['kind']}, {rows} rows"
+        )
         draw.case(self.words)
 
     def model(self, seed):
@@ -256,7 +291,9 @@ def telling(draw, world, kind, rows, steps=1, mistakes=(), settings=None):
         # What bfloat16 changes here; a right answer that rounds in other places is well below it.
         noise = [abs(a[1] / b[1] - 1) for a, b in zip(exact["told"], right["told"], strict=True)]
         noise.append(distance(exact["parameters"], right["parameters"], case))
-        apart = all(distance(alone(case, m)["parameters"], right["parameters"], case) > 4 * ROUNDING for m in mistakes)
+        apart = all(
+            distance(alone(case, m)["parameters"], right["parameters"], case) > 4 * ROUNDING for m in mistakes
+        )
         losses = zip(right["told"], right["own"], strict=True)
         several = any(abs(one[0] / loss - 1) > 0.03 for (loss, _), own in losses for one in own)
         if max(noise) < 0.6 * ROUNDING and apart and (several or world == 1):
@@ -463,13 +500,17 @@ def told_right(told, want, rank, own):
         pair = two_numbers(pair)
         loss, weighted, norm = own[step][rank]
         world = len(own[step])
-        for what, got, right, mine in zip(("loss", "norm"), pair, want["told"][step], ((loss, weighted), (norm,)), strict=True):
+        for what, got, right, mine in zip(
+            ("loss", "norm"), pair, want["told"][step], ((loss, weighted), (norm,)), strict=True
+        ):
             if abs(got - right) <= (0.005 if what == "loss" else ROUNDING) * right:
                 continue
             likely = {f"own-{what}": mine, "divided-twice": [right / world], "summed": [right * world]}
             names = [n for n, values in likely.items() if any(abs(got - v) <= 0.01 * abs(v) for v in values)]
             by = f"{got:.4g}, which is {got / right:.3g} times what it should be"
-            raise expect.Finding([*names, f"wrong-{what}"][0], f"the {what} on rank {rank} in step {step + 1} is {by}")
+            raise expect.Finding(
+                [*names, f"wrong-{what}"][0], f"the {what} on rank {rank} in step {step + 1} is {by}"
+            )
 
 
 def two_numbers(pair):
@@ -500,7 +541,9 @@ class Costly:
         self.learner, self.runs = weakref.proxy(learner), {}
         self.width, self.rows = 8 * draw.integer(31, 34), 2 * draw.integer(248, 264)
         self.vocabulary, self.batch = draw.odd(41, 61), self.world * draw.integer(620, 660)
-        self.words = f"{expect.ranks(self.world)}, {self.STEPS} steps, {expect.amount(self.block_bytes())} in a block"
+        self.words = (
+            f"{expect.ranks(self.world)}, {self.STEPS} steps, {expect.amount(self.block_bytes())} in a block"
+        )
 
     def run(self, layers, steps):
         if (layers, steps) not in self.runs:
@@ -528,7 +571,9 @@ class Costly:
             for rank, out in enumerate(run.outputs):
                 got = two_numbers(out["told"][step])
                 right = all(abs(a - b) <= ROUNDING * b for a, b in zip(got, (loss.item(), norm), strict=True))
-                expect.that(right, "result-first", f"loss and norm are wrong in step {step + 1} on rank {rank}")
+                expect.that(
+                    right, "result-first", f"loss and norm are wrong in step {step + 1} on rank {rank}"
+                )
         return run
 
     def block_bytes(self):
@@ -556,7 +601,10 @@ class Costly:
     def who(self, run, layers):
         """The name of what costs too much or too little: from what a rank says it called. None: nothing stands out."""
         gathers, scatters = self.counted(run)
-        sums = {op: sum(c.bytes for c in run.collectives[0] if c.op == op) for op in ("all_gather", "reduce_scatter")}
+        sums = {
+            op: sum(c.bytes for c in run.collectives[0] if c.op == op)
+            for op in ("all_gather", "reduce_scatter")
+        }
         blocks, root = layers * self.block_bytes() // 4, self.vocabulary * self.width
         gathered = sums["all_gather"] / self.STEPS / (2 * (2 * blocks + root))
         reduced = sums["reduce_scatter"] / self.STEPS / (4 * (blocks + root))
