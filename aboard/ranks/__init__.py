@@ -8,6 +8,7 @@ run.timeline()
 
 from aboard.ranks.crew import RanksFailed, Run
 from aboard.ranks.local import run
+from aboard.ranks.memory import exact_memory
 from aboard.ranks.meter import Collective
 
-__all__ = ["Collective", "RanksFailed", "Run", "run"]
+__all__ = ["Collective", "RanksFailed", "Run", "exact_memory", "run"]

@@ -99,6 +99,10 @@ def _warm_up() -> None:
     import torch.distributed as dist
 
     torch.set_num_threads(1)
+    # fully_shard alone takes half a second, and imports torch._dynamo, another half, when it is first called.
+    import torch._dynamo
+    import torch.distributed.fsdp  # noqa: F401
+
     from aboard import ranks  # noqa: F401
     from autograder.sandbox import agent  # noqa: F401
     from autograder.sandbox.shell import warm_shell

@@ -117,6 +117,22 @@ def failure(function, world=3, **more) -> tuple[ranks.RanksFailed, float]:
     return caught.value, time.monotonic() - start
 
 
+def test_exact_memory_counts_what_is_used_whatever_was_freed_before():
+    freed = [torch.ones(250_000) for _ in range(50)]  # free in this process, and in what is forked from it
+    del freed
+
+    def comes_and_goes(mb):
+        ranks.exact_memory()
+        for _ in range(5):
+            parts = [torch.ones(50_000) for _ in range(5 * mb)]
+            del parts
+        return mb
+
+    peaks = [ranks.run(comes_and_goes, 2, mb=mb).peak_bytes for mb in (4, 20)]
+    grown = [b - a for a, b in zip(*peaks, strict=True)]
+    assert all(abs(g - 16e6) < 1e6 for g in grown), grown
+
+
 def test_a_deadlock_is_told_within_seconds_by_rank_operation_and_line():
     def all_wait():
         dist.recv(torch.empty(3), (dist.get_rank() + 1) % 3)

@@ -1,0 +1,640 @@
+"""Judge of "FSDP2 in practice".
+
+Two references: `fully_shard` itself, run here on ranks of the judge's own, and one process that computes what the ranks
+should: each rank's part of the batch with a copy of the weights in bfloat16, gradients averaged and applied in float32.
+"""
+
+import copy
+import weakref
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from aboard import ranks
+from autograder import expect
+from autograder.judge import check, load_module
+
+drive = load_module(Path(__file__).with_name("drive.py"), "drive_of_fsdp2")
+
+NO_LIMIT = 1e9  # a max_norm that clips nothing
+# Of a change: how far two computations in bfloat16 may differ that group rows or roundings in another way.
+ROUNDING = 0.05
+
+
+ADAM = {"kind": "AdamW", "lr": 0.05, "eps": 0.05, "weight_decay": 0.1}
+
+
+@check(
+    "every parameter is a float32 DTensor, sharded over all ranks; the optimizer holds these and no others"
+)
+def start(learner, draw):
+    world = draw.choice([3, 4])
+    case = Case(draw, world, "talk", rows=world)
+    draw.case(f"{expect.ranks(world)}, each with other random numbers")
+    run = call(learner.on_ranks(world), "start", case.seeds, sizes=case.sizes, settings=case.settings)
+    born = [dict(drive.talk(case.sizes, seed).named_parameters()) for seed in case.seeds]
+    for rank, out in enumerate(run.outputs):
+        placed(out["parameters"], born, rank)
+        expect.that(
+            out["tied"], "tie-broken", "the input embedding and the output layer are two parameters now"
+        )
+        strangers, held = out["strangers"], out["held"]
+        expect.that(
+            not strangers, "optimizer-before-sharding",
+            f"{strangers} of the optimizer's {strangers + held} tensors are no parameters of the model",
+        )  # fmt: skip
+        expect.that(
+            held == len(born[0]),
+            "optimizer-misses-some",
+            f"the optimizer holds {held} of {len(born[0])} parameters",
+        )
+
+
+def placed(parameters, born, rank):
+    """`parameters`, as one rank describes them, are shards of the model that rank 0 was born with."""
+    world, first = len(born), born[0]
+    # A model in which a tie is broken has one name more; that is told by its own name, elsewhere.
+    missing = sorted(first.keys() - parameters.keys())
+    expect.that(
+        not missing, "wrong-values", f"the model on rank {rank} has no parameter {', '.join(missing)}"
+    )
+    whole = [
+        n for n in first if parameters[n]["placements"] != ["Shard 0"] or parameters[n]["mesh"] != [world]
+    ]
+    some = (
+        f"not sharded over {world} ranks along dimension 0: {', '.join(whole[:3])}{', …' * (len(whole) > 3)}"
+    )
+    if whole and all(not n.startswith("blocks.") for n in whole) and len(whole) < len(first):
+        raise expect.Finding("root-not-sharded", some)
+    expect.that(not whole, "not-sharded", some)
+    for name, parameter in first.items():
+        local, mine = parameters[name]["local"], shard(parameter, world, rank)
+        where = f"{name} on rank {rank}"
+        if local.dtype != torch.float32:
+            dtype = str(local.dtype).removeprefix("torch.")
+            raise expect.Finding("master-weights-lost", f"{where} is kept in {dtype}")
+        expect.that(
+            local.shape == mine.shape,
+            "wrong-shape",
+            f"{where} has {tuple(local.shape)} of {tuple(parameter.shape)}",
+        )
+        if not torch.equal(local, mine):
+            own = rank and torch.equal(local, shard(born[rank][name], world, rank))
+            raise expect.Finding(
+                "own-start" if own else "start-changed", f"the numbers of {where} are not those of rank 0"
+            )
+
+
+def shard(tensor, world, rank):
+    """Rank's rows: those of torch.chunk, which may leave the last ranks with fewer, or none."""
+    chunks = tensor.detach().chunk(world)
+    return chunks[rank] if rank < len(chunks) else tensor.detach()[:0]
+
+
+@check("several steps equal one process, and fully_shard itself")
+def training(learner, draw):
+    world = draw.choice([2, 3])
+    case = telling(draw, world, "talk", world * draw.integer(2, 3), 2)
+    agree(learner, case, by_fully_shard(case))
+    agree(learner, telling(draw, 1, "talk", draw.integer(2, 5), 2, settings=ADAM))
+
+
+@check("batches that the ranks cannot share evenly, and fewer rows than ranks")
+def uneven(learner, draw):
+    world = draw.choice([3, 4])
+    rows = world + draw.integer(1, world - 1)
+    agree(learner, telling(draw, world, "stack", rows, 1, ["means", "tail", "padded"]))
+    try:
+        agree(learner, telling(draw, 8, "stack", draw.integer(3, 6)))
+    except expect.Finding as finding:
+        # With rows on every rank all was well, so this is what is behind it, however it shows.
+        if finding.diagnosis in ("not-done", "missing", "wrong-type", "timeout"):
+            raise
+        raise expect.Finding("rank-without-rows", finding.message) from None
+
+
+@check("the norm is that of the whole gradient, and clips it")
+def clipping(learner, draw):
+    world = draw.choice([2, 3])
+    case = telling(draw, world, "talk", 2 * world)
+    case.max_norm = draw.choice([0.2, 0.3]) * alone(case)["told"][0][1]
+    draw.case(f"{case.words}, a gradient longer than max_norm = {case.max_norm:.3g}")
+    agree(learner, case)
+
+
+@check("bfloat16 in the blocks, float32 for the sum of the gradients and for the weights")
+def precision(learner, draw):
+    # One row a rank, and a power of two ranks: however rows are shared and means are taken, the roundings are the same.
+    world = 2
+    case = Case(draw, world, "stack", rows=world, steps=2)
+    run = trained(learner, case)
+    got = assembled(run, case)
+    off = distance(got, alone(case)["parameters"], case)
+    if off > 3e-4:
+        by = f"the change of the parameters is off by {100 * off:.2g} %"
+        expect.that(off < ROUNDING, "result-first", by)
+        for diagnosis, made in PRECISIONS.items():
+            likely = (distance(got, alone(case, one)["parameters"], case) for one in made)
+            expect.that(min(likely) > off / 3, diagnosis, by)
+        raise expect.Finding("wrong-precision", by)
+
+
+PRECISIONS = {
+    "computed-in-float32": ("compute float32",),
+    "reduced-in-bfloat16": ("reduce bfloat16",),
+    "whole-batch": ("all rows",),
+}
+
+
+@check(
+    "the bytes and the collectives of one unit per block, gathered twice and reduced once",
+    about="communication",
+)
+def traffic(learner, draw):
+    model = Costly.of(learner, draw)
+    draw.case(f"{model.words}, {model.few} blocks")
+    none, some = model.run(model.few, 0), model.run(model.few, model.STEPS)
+    name = model.who(some, model.few)
+    bound = model.STEPS * model.bytes_per_step()
+    for direction in ("sent", "received"):
+        # What `prepare` sends is in both runs; what is left are the steps.
+        counted = [b - a for a, b in zip(getattr(none, direction)(), getattr(some, direction)(), strict=True)]
+        most, least = max(counted), min(counted)
+        what = f"bytes {direction} in {model.STEPS} steps by rank "
+        expect.at_most(
+            most, 1.05 * bound + 60_000, what + str(counted.index(most)), name or "too-much-traffic"
+        )
+        expect.at_least(least, 0.97 * bound, what + str(counted.index(least)), name or "too-little-traffic")
+    gathers, scatters = model.counted(some)
+    expect.that(scatters > 0, "not-sharded", "no reduce-scatter")
+    expect.that(
+        scatters <= model.few + 1 and gathers <= 2 * model.few + 1, name or "too-many-units",
+        f"{gathers:g} all-gathers and {scatters:g} reduce-scatters in a step of {model.few} blocks",
+    )  # fmt: skip
+
+
+@check("a rank needs its shards, its activations, and one unit at a time", about="memory")
+def memory(learner, draw):
+    model = Costly.of(learner, draw)
+    draw.case(f"{model.words}, {model.few} and {model.many} blocks")
+    few, many = (model.run(layers, model.STEPS) for layers in (model.few, model.many))
+    # What does not depend on the number of blocks is in both runs: their difference is what a block adds.
+    # All ranks do the same, so their mean is steadier than the largest.
+    added = (sum(many.peak_bytes) - sum(few.peak_bytes)) / model.world / (model.many - model.few)
+    size = model.block_bytes()
+    expect.at_most(
+        added, model.memory_per_block() + 0.32 * size,
+        f"what a block of {expect.amount(size)} adds to the peak memory of a rank", model.who(many, model.many) or "too-much-memory",
+    )  # fmt: skip
+
+
+@check("rank 0 has the whole checkpoint, the others nothing", about="memory")
+def checkpoint(learner, draw):
+    world = draw.choice([3, 4])
+    seeds, sizes = [draw.seed() for _ in range(world)], (draw.odd(501, 601), draw.choice([172, 188]), 4)
+    draw.case(f"{expect.ranks(world)}, {sizes[2]} blocks")
+    run = call(learner.on_ranks(world), "checkpoint", seeds, sizes=sizes)
+    want = drive.talk(sizes, seeds[0]).state_dict()
+    state = run.outputs[0]
+    expect.that(isinstance(state, dict), "wrong-type", f"full_state gave a value of type {state}, not a dict")
+    missing, more = sorted(want.keys() - state.keys()), sorted(state.keys() - want.keys())
+    expect.that(not (missing or more), "other-names", f"missing: {missing[:3]}; not in the model: {more[:3]}")
+    for name, whole in want.items():
+        got = state[name]
+        if not isinstance(got, torch.Tensor):
+            raise expect.Finding("still-sharded" if got == "DTensor" else "wrong-type", f"{name} is a {got}")
+        part = got.shape == shard(whole, world, 0).shape != whole.shape
+        expect.that(not part, "own-shard-saved", f"{name} has {len(got)} of {len(whole)} rows")
+        expect.that(got.shape == whole.shape, "wrong-shape", f"{name} has shape {tuple(got.shape)}")
+        expect.that(
+            got.dtype == whole.dtype,
+            "wrong-dtype",
+            f"{name} has dtype {str(got.dtype).removeprefix('torch.')}",
+        )
+        if not torch.equal(got, whole):
+            own = torch.cat(
+                [shard(drive.talk(sizes, seed).state_dict()[name], world, r) for r, seed in enumerate(seeds)]
+            )
+            raise expect.Finding(
+                "own-start" if torch.equal(got, own) else "wrong-values", f"the numbers of {name} are others"
+            )
+    for rank, other in enumerate(run.outputs[1:], 1):
+        expect.that(not other, "full-on-every-rank", f"rank {rank} returns {len(other)} entries")
+    # Rank 0 ends with its shards and the whole; the others should never have had much more than their shards.
+    peaks, size = run.peak_bytes, sum(p.nbytes for p in drive.talk(sizes, 0).parameters())
+    most = max(peaks[1:])
+    expect.at_most(
+        most, peaks[0] - 0.4 * size, f"peak memory of rank {peaks.index(most, 1)}, where rank 0 had "
+        f"{expect.amount(peaks[0])} and the model is {expect.amount(size)}", "full-on-every-rank",
+    )  # fmt: skip
+
+
+class Case:
+    """A training run: a model, what every rank is born with, global batches, settings."""
+
+    def __init__(self, draw, world, kind, rows, steps=1, settings=None):
+        self.world, self.kind, self.steps, self.max_norm = world, kind, steps, NO_LIMIT
+        vocabulary = draw.uneven(21, 41, world)
+        if kind == "talk":
+            self.sizes = (vocabulary, draw.choice([12, 20]), 2)
+        else:
+            self.sizes = (vocabulary, draw.odd(7, 11), draw.uneven(5, 13, world), 2)
+        self.seeds = [draw.seed() for _ in range(world)]
+        self.settings = settings or {
+            "kind": "SGD",
+            "lr": draw.choice([0.2, 0.3]),
+            "momentum": draw.choice([0.8, 0.9]),
+        }
+        shape = (rows, 6) if kind == "talk" else (rows,)
+
+        def tokens():
+            return draw.tensor(*shape, dtype=torch.int64, low=0, high=vocabulary - 1)
+
+        self.inputs = [tokens() for _ in range(steps)]
+        self.targets = [
+            tokens() if kind == "talk" else draw.tensor(rows, low=-0.9, high=0.9) for _ in range(steps)
+        ]
+        self.words = (
+            f"{expect.ranks(world)}, {steps} step{'s' * (steps != 1)} of {self.settings['kind']}, {rows} rows"
+        )
+        draw.case(self.words)
+
+    def model(self, seed):
+        return drive.MODELS[self.kind](self.sizes, seed)
+
+    def rows_of(self, rank, rows, made):
+        """(rows, weight): what `rank` sees of a batch of `rows`, and how often its mean counts in the sum over ranks."""
+        each = rows // self.world
+        if "all rows" in made:
+            return range(rows), 1.0
+        if "first rows" in made:
+            return range(each), 1.0
+        if "rows of rank 0" in made:
+            return range(0, rows, self.world), 1.0
+        if "tail" in made:
+            return range(rank * each, (rank + 1) * each), 1.0
+        if "padded" in made:
+            most = -(-rows // self.world)
+            mine = (
+                range(rank * most, (rank + 1) * most)
+                if "chunk" in made
+                else range(rank, most * self.world, self.world)
+            )
+            return [i % rows for i in mine], 1.0
+        mine = range(rank, rows, self.world)
+        if "split" in made:  # torch.tensor_split: contiguous
+            mine = torch.arange(rows).tensor_split(self.world)[rank].tolist()
+        if "chunk" in made:
+            mine = [*torch.arange(rows).chunk(self.world), *[torch.arange(0)] * self.world][rank].tolist()
+        return mine, (1.0 if "means" in made else len(mine) * self.world / rows)
+
+
+def telling(draw, world, kind, rows, steps=1, mistakes=(), settings=None):
+    """A case in which `mistakes` and a loss of one rank only can be told from what is right, and roundings stay small."""
+    for _ in range(50):
+        case = Case(draw, world, kind, rows, steps, settings)
+        right, exact = alone(case), alone(case, "compute float32")
+        # What bfloat16 changes here; a right answer that rounds in other places is well below it.
+        noise = [abs(a[1] / b[1] - 1) for a, b in zip(exact["told"], right["told"], strict=True)]
+        noise.append(distance(exact["parameters"], right["parameters"], case))
+        apart = all(
+            distance(alone(case, m)["parameters"], right["parameters"], case) > 4 * ROUNDING for m in mistakes
+        )
+        losses = zip(right["told"], right["own"], strict=True)
+        several = any(abs(one[0] / loss - 1) > 0.03 for (loss, _), own in losses for one in own)
+        if max(noise) < 0.6 * ROUNDING and apart and (several or world == 1):
+            break
+    return case
+
+
+def alone(case, made=""):
+    """The run in one process, with the mistakes named in `made`.
+
+    {"told": (loss, norm) of each step, "own": of each step and rank, its own loss, that times its weight, and
+    the norm of its shards, "parameters": by name, float32}
+    """
+    model = case.model(case.seeds[0])
+    if "own start" in made:
+        born = [dict(case.model(seed).named_parameters()) for seed in case.seeds]
+        for name, parameter in model.named_parameters():
+            parts = [shard(b[name], case.world, rank) for rank, b in enumerate(born)]
+            parameter.data = torch.cat(parts)
+    if "untied" in made and case.kind == "talk":
+        model.unembed.weight = torch.nn.Parameter(model.embed.weight.detach().clone())
+    computing = torch.float32 if "compute float32" in made else torch.bfloat16
+    optimizer = drive.optimizer_maker(case.settings)(model.parameters())
+    told, own = [], []
+    for inputs, targets in zip(case.inputs, case.targets, strict=True):
+        sums = [torch.zeros(p.shape) for p in model.parameters()]
+        losses, total = [], 0.0
+        for rank in range(case.world):
+            rows, weight = case.rows_of(rank, len(inputs), made)
+            if not len(rows):
+                losses.append((0.0, 0.0))
+                continue
+            part = in_dtype(model, computing)
+            loss = part.loss(inputs[list(rows)], targets[list(rows)])
+            (weight * loss).backward()
+            losses.append((loss.item(), weight * loss.item()))
+            total += weight * loss.item() / case.world
+            for s, p in zip(sums, part.parameters(), strict=True):
+                s += p.grad.float()
+        over = 1 if "times N" in made else case.world**2 if "over N" in made else case.world
+        kept = [p.grad for p in model.parameters()] if "kept" in made and told else [0] * len(sums)
+        for p, s, before in zip(model.parameters(), sums, kept, strict=True):
+            mean = (s.bfloat16() / over).float() if "reduce bfloat16" in made else s / over
+            p.grad = mean + before
+        gradients = [p.grad for p in model.parameters()]
+        shards = [[shard(g, case.world, rank).clone() for g in gradients] for rank in range(case.world)]
+        norm = norm_of(gradients)
+        for rank, parts in enumerate(shards):
+            length = norm_of(parts) if "local norm" in made else norm
+            factor = 1.0 if "not clipped" in made else min(1.0, case.max_norm / (length + 1e-6))
+            for gradient in gradients:
+                shard(gradient, case.world, rank).mul_(factor)
+        if "nothing" not in made:
+            optimizer.step()
+        told.append((total, norm))
+        own.append([(*both, norm_of(parts)) for both, parts in zip(losses, shards, strict=True)])
+    names = [n for n, _ in case.model(0).named_parameters()]
+    parameters = {n: model.get_parameter(n).detach().float() for n in names}
+    return {"told": told, "own": own, "parameters": parameters}
+
+
+def norm_of(tensors):
+    return float(torch.nn.utils.get_total_norm(tensors))
+
+
+def in_dtype(model, dtype):
+    """A copy of `model` that computes in `dtype`. As fully_shard does, it casts what a block is handed as well."""
+    part = copy.deepcopy(model).to(dtype)
+    for block in part.blocks:
+        block.register_forward_pre_hook(
+            lambda module, args: tuple(a.to(dtype) if a.is_floating_point() else a for a in args)
+        )
+    return part
+
+
+def by_fully_shard(case):
+    """The same run by fully_shard, on ranks of the judge's own."""
+    run = ranks.run(lambda rank: convert_and_train(rank, case), case.world, list(range(case.world)))
+    return {"told": run.outputs[0]["told"], "parameters": assembled(run, case)}
+
+
+def convert_and_train(rank, case):
+    model = case.model(case.seeds[0])
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for block in model.blocks:
+        fully_shard(block, mp_policy=policy)
+    fully_shard(model, mp_policy=policy)
+    optimizer = drive.optimizer_maker(case.settings)(model.parameters())
+    told = []
+    for inputs, targets in zip(case.inputs, case.targets, strict=True):
+        loss = model.loss(inputs[rank :: case.world], targets[rank :: case.world])
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), case.max_norm)
+        optimizer.step()
+        mean = loss.detach()
+        dist.all_reduce(mean)
+        told.append((float(mean) / case.world, float(norm.full_tensor())))
+    return {"told": told, "parameters": drive.describe(model)}
+
+
+# Diagnosis → mistakes that `alone` can make; any may fit.
+MISTAKES = {
+    "optimizer-before-sharding": ("nothing",),
+    "own-start": ("own start",),
+    "not-clipped": ("not clipped",),
+    "local-norm": ("local norm",),
+    "divided-twice": ("over N",),
+    "summed": ("times N",),
+    "same-rows": ("first rows", "rows of rank 0"),
+    "rows-lost": ("tail",),
+    "rows-twice": ("padded", "padded, chunk"),
+    "mean-of-means": ("means", "means, split", "means, chunk"),
+    "gradients-kept": ("kept",),
+    "tie-broken": ("untied",),
+}
+
+
+def call(crew, function, *args, **kwargs):
+    """`crew.drive(…)`, with what fully_shard says in its own words translated."""
+    try:
+        return crew.drive(function, *args, **kwargs)
+    except expect.Finding as finding:
+        for text, diagnosis in SAYS.items():
+            # PyTorch raises NotImplementedError as well, which otherwise stands for an answer still to be written.
+            if finding.diagnosis in ("raised", "not-done") and text in finding.message:
+                raise expect.Finding(diagnosis, finding.message) from None
+        if finding.diagnosis == "died":
+            raise expect.Finding("sizes-differ", finding.message) from None
+        raise
+
+
+SAYS = {
+    "shared with a parameter already managed": "tied-apart",
+    "does not have a sharding strategy": "collective-of-dtensor",
+    "to have the same dtype": "outside-the-policy",
+    "got mixed torch.Tensor and DTensor": "root-not-sharded",
+    "value was None when it should not be": "root-first",
+    "'Tensor' object has no attribute": "plain-tensor",
+    "'Parameter' object has no attribute": "plain-tensor",
+}
+
+
+def trained(learner, case):
+    world = case.world
+    return call(
+        learner.on_ranks(world), "train", case.seeds, [case.inputs] * world, [case.targets] * world,
+        kind=case.kind, sizes=case.sizes, settings=case.settings, max_norm=case.max_norm,
+    )  # fmt: skip
+
+
+def assembled(run, case):
+    """The whole parameters, float32, from the ranks' shards. One that is not sharded must be the same on every rank."""
+    described = [out["parameters"] for out in run.outputs]
+    for name, there in described[0].items():
+        dtype = str(there["local"].dtype).removeprefix("torch.")
+        expect.that(dtype == "float32", "master-weights-lost", f"{name} is kept in {dtype}")
+    found = {}
+    for name, parameter in case.model(0).named_parameters():
+        there = [d[name] for d in described if name in d]
+        expect.that(len(there) == case.world, "wrong-values", f"not every rank has a parameter {name}")
+        parts = [t["local"] for t in there]
+        if there[0]["placements"] == ["Shard 0"]:
+            shapes = [shard(parameter, case.world, rank).shape for rank in range(case.world)]
+            expect.that([p.shape for p in parts] == shapes, "wrong-shape", f"{name} has parts of other sizes")
+            found[name] = torch.cat(parts).float()
+        else:
+            sharded = any(t["placements"] for t in described[0].values())
+            expect.same_on_every_rank(parts, name, "root-not-sharded" if sharded else "ranks-differ")
+            found[name] = parts[0].float()
+            expect.that(parts[0].shape == parameter.shape, "wrong-shape", f"{name} has another shape")
+    return found
+
+
+def distance(got, want, case):
+    """How far `got` is from `want`, as a part of the change that the steps made."""
+    start = dict(case.model(case.seeds[0]).named_parameters())
+    off = sum(float((got[n] - w).double().square().sum()) for n, w in want.items()) ** 0.5
+    change = sum(float((start[n].detach() - w).double().square().sum()) for n, w in want.items()) ** 0.5
+    return off / max(change, 1e-9) if off == off else float("inf")
+
+
+def agree(learner, case, want=None):
+    run = trained(learner, case)
+    want = want or alone(case)
+    got = assembled(run, case)
+    off = distance(got, want["parameters"], case)
+    if off > ROUNDING:
+        by = f"the change of the parameters in {case.words} is off by {100 * off:.2g} %"
+        finite = all(torch.isfinite(t).all() for t in got.values())
+        expect.that(finite, "not-a-number", "the parameters contain NaN or infinity")
+        near = {}
+        for diagnosis, mistakes in MISTAKES.items():
+            for made in mistakes:
+                likely = alone(case, made)["parameters"]
+                # A mistake that makes no difference here is none that can be told from it.
+                if distance(likely, want["parameters"], case) > 2 * ROUNDING:
+                    near[diagnosis] = min(near.get(diagnosis, 1e9), distance(got, likely, case))
+        name = min(near, key=near.get, default="wrong-values")
+        raise expect.Finding(name if near.get(name, 1e9) < min(off / 3, 2 * ROUNDING) else "wrong-values", by)
+    own = want.get("own") or alone(case)["own"]
+    for rank, out in enumerate(run.outputs):
+        told_right(out["told"], want, rank, own)
+
+
+def told_right(told, want, rank, own):
+    """(loss, norm) of each step are those of the whole batch. `own`: of each step, what each rank has for itself."""
+    for step, pair in enumerate(told):
+        pair = two_numbers(pair)
+        loss, weighted, norm = own[step][rank]
+        world = len(own[step])
+        for what, got, right, mine in zip(
+            ("loss", "norm"), pair, want["told"][step], ((loss, weighted), (norm,)), strict=True
+        ):
+            if abs(got - right) <= (0.005 if what == "loss" else ROUNDING) * right:
+                continue
+            likely = {f"own-{what}": mine, "divided-twice": [right / world], "summed": [right * world]}
+            names = [n for n, values in likely.items() if any(abs(got - v) <= 0.01 * abs(v) for v in values)]
+            by = f"{got:.4g}, which is {got / right:.3g} times what it should be"
+            raise expect.Finding(
+                [*names, f"wrong-{what}"][0], f"the {what} on rank {rank} in step {step + 1} is {by}"
+            )
+
+
+def two_numbers(pair):
+    """What train_step returned, as two floats."""
+    fits = isinstance(pair, list | tuple) and len(pair) == 2 and all(number(v) for v in pair)
+    expect.that(fits, "wrong-type", "train_step should return two floats, the loss and the norm")
+    return [float(v) for v in pair]
+
+
+def number(value):
+    return type(value) in (int, float) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+
+
+class Costly:
+    """Runs of a Stack large enough to measure, made once for the checks that read their meters."""
+
+    made = weakref.WeakKeyDictionary()
+    world, STEPS, few, many = 2, 2, 2, 7
+
+    @classmethod
+    def of(cls, learner, draw):
+        if learner not in cls.made:
+            cls.made[learner] = cls(learner, draw)
+        return cls.made[learner]
+
+    def __init__(self, learner, draw):
+        # Weak, as this object is a value of the table whose key the learner is.
+        self.learner, self.runs = weakref.proxy(learner), {}
+        self.width, self.rows = 8 * draw.integer(31, 34), 2 * draw.integer(248, 264)
+        self.vocabulary, self.batch = draw.odd(41, 61), self.world * draw.integer(620, 660)
+        self.words = (
+            f"{expect.ranks(self.world)}, {self.STEPS} steps, {expect.amount(self.block_bytes())} in a block"
+        )
+
+    def run(self, layers, steps):
+        if (layers, steps) not in self.runs:
+            try:
+                self.runs[layers, steps] = self.measure(layers, steps)
+            except expect.Finding as finding:
+                self.runs[layers, steps] = finding
+        run = self.runs[layers, steps]
+        if isinstance(run, expect.Finding):
+            raise run
+        return run
+
+    def measure(self, layers, steps):
+        sizes = (self.vocabulary, self.width, self.rows, layers)
+        run = call(self.learner.on_ranks(self.world), "costly", sizes=sizes, rows=self.batch, steps=steps)
+        model = drive.Stack(sizes, 7)
+        tokens, targets = drive.costly_batch(sizes, self.batch)
+        optimizer = drive.optimizer_maker(drive.COSTLY)(model.parameters())
+        for step in range(steps):
+            loss = model.loss(tokens, targets)
+            model.zero_grad()
+            loss.backward()
+            norm = float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]))
+            optimizer.step()
+            for rank, out in enumerate(run.outputs):
+                got = two_numbers(out["told"][step])
+                right = all(abs(a - b) <= ROUNDING * b for a, b in zip(got, (loss.item(), norm), strict=True))
+                expect.that(
+                    right, "result-first", f"loss and norm are wrong in step {step + 1} on rank {rank}"
+                )
+        return run
+
+    def block_bytes(self):
+        """Of one block's weights in float32."""
+        return 4 * 2 * self.rows * self.width
+
+    def bytes_per_step(self):
+        """That each rank sends with few blocks: blocks gathered twice and the root once in bfloat16, all reduced in float32."""
+        blocks, root = self.few * self.block_bytes() // 4, self.vocabulary * self.width
+        return (self.world - 1) / self.world * (2 * (2 * blocks + root) + 4 * (blocks + root))
+
+    def memory_per_block(self):
+        """Shards of weight and momentum and the activations in bfloat16, at the end of the forward pass; or shards of
+        gradient, weight and momentum, at the end of the step. A block saves two activations."""
+        shards = self.block_bytes() / self.world
+        activations = 2 * (2 * self.batch / self.world * self.width)
+        return max(2 * shards + activations, 3 * shards)
+
+    def counted(self, run):
+        """All-gathers and reduce-scatters in a step, as rank 0 says, of more than a few numbers."""
+        run.ops(0)  # compares with the kernel's count
+        large = [c.op for c in run.collectives[0] if c.bytes > 5000]
+        return large.count("all_gather") / self.STEPS, large.count("reduce_scatter") / self.STEPS
+
+    def who(self, run, layers):
+        """The name of what costs too much or too little: from what a rank says it called. None: nothing stands out."""
+        gathers, scatters = self.counted(run)
+        sums = {
+            op: sum(c.bytes for c in run.collectives[0] if c.op == op)
+            for op in ("all_gather", "reduce_scatter")
+        }
+        blocks, root = layers * self.block_bytes() // 4, self.vocabulary * self.width
+        gathered = sums["all_gather"] / self.STEPS / (2 * (2 * blocks + root))
+        reduced = sums["reduce_scatter"] / self.STEPS / (4 * (blocks + root))
+        if max(run.outputs[0]["rows"], default=0) > 1.5 * self.batch / self.world:
+            return "whole-batch"
+        if not scatters:
+            return "not-sharded"
+        if scatters == 1:
+            return "root-only"
+        if reduced < 0.7:
+            return "reduced-in-bfloat16"
+        if gathered > 1.5:
+            return "computed-in-float32"
+        if scatters > layers + 1:
+            return "too-many-units"
+        if gathers <= layers + 1:
+            return "never-resharded"
+        if gathers == 2 * layers + 2:
+            return "root-gathered-twice"
+        return "outside-the-policy" if gathered > 1.08 else None
