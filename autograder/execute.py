@@ -44,6 +44,7 @@ KINDS = {
     "execute_result": ("data", "metadata", "execution_count"),
     "error": ("ename", "evalue", "traceback"),
 }
+INERT = ("text/plain", "image/png", "image/jpeg")  # what a notebook application shows and never runs
 
 
 @dataclass
@@ -228,7 +229,7 @@ class _Execution:
 
 
 def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
-    """Outputs from the room as notebook outputs: known kinds and plain types only, at most `limit` bytes in all."""
+    """Outputs from the room as notebook outputs: known kinds, inert data, at most `limit` bytes in all."""
     kept: list[NotebookNode] = []
     size = 0
     for item in raw if type(raw) is list else []:
@@ -258,7 +259,7 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
             )
         else:
             data = item["data"] if type(item["data"]) is dict else {}
-            plain = {k: _text(v) for k, v in data.items() if type(k) is str and type(v) in (str, list)}
+            plain = {k: _text(data[k]) for k in INERT if k in data} or {"text/plain": "[left out: no text or picture]"}
             extra = (
                 {"execution_count": _count(item.get("execution_count"))} if kind == "execute_result" else {}
             )

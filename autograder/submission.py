@@ -333,13 +333,18 @@ def _dict(value: object) -> dict[str, Any]:
 def file_sha256(path: Path, most: int = 64 * 2**20) -> str:
     """SHA-256 of a regular file's first `most` bytes; "" when it cannot be read or is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             return ""
-        return hashlib.sha256(file.read(most)).hexdigest()
+        with os.fdopen(os.dup(handle), "rb") as file:
+            return hashlib.sha256(file.read(most)).hexdigest()
+    except OSError:
+        return ""
+    finally:
+        os.close(handle)
 
 
 # --- text -----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ OPEN = {
     "meter-zero-begun-before-go",  # both steps at once, layer by layer, because their inputs are there from the start
 }  # fmt: skip
 # What `make test` runs; with SOAK=1 all kinds run, under both engines and every layer.
-SHORT = ("look-", "forge-", "reach-", "meter-")
+SHORT = ("look-", "forge-", "reach-", "meter-", "edit-", "poison-", "break_reader-")
 
 
 def chosen() -> list[object]:
