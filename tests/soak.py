@@ -36,7 +36,7 @@ def tests(folder: str) -> dict[str, Any]:
     report.parent.mkdir(exist_ok=True)
     start = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "pytest", f"tests/{folder}", "-q", f"--junitxml={report}"],
+        [sys.executable, "-m", "pytest", f"tests/{folder}", "-q", "-o", "junit_family=xunit1", f"--junitxml={report}"],
         cwd=ROOT, env=os.environ | {"SOAK": "1"}, check=False,
     )  # fmt: skip
     suite = next(xml.parse(report).getroot().iter("testsuite"))

@@ -133,8 +133,9 @@ def right_sum(learner, inputs, total):
 def memory(learner, draw):
     world, numel = 6, draw.odd(1_000_000, 1_100_000)
     size = 4 * numel
-    draw.case(f"{expect.ranks(world)}, float32, {numel:,} elements: S = {expect.amount(size)}")
-    inputs = [draw.tensor(numel) for _ in range(world)]
-    run = right_sum(learner, inputs, sum(x.double() for x in inputs))
+    draw.case(f"{expect.ranks(world)}, int32, {numel:,} elements: S = {expect.amount(size)}")
+    # Whole numbers, so that one element that is wrong shows in the fingerprint.
+    inputs = [draw.tensor(numel, dtype=torch.int32, low=-100_000, high=100_000) for _ in range(world)]
+    run = right_sum(learner, inputs, sum(inputs))
     # The result, a temporary or two, and what gloo keeps of what is on its way. Keeping what arrives takes 6 S and more.
     expect.at_most(max(run.peak_bytes), 5 * size, "memory added by one rank", "too-much-memory")

@@ -47,7 +47,7 @@ WRAP = """
 _costly = ring_all_reduce
 def ring_all_reduce(tensor):
 """
-LARGE = "tensor.dtype == torch.float32 and tensor.numel() > 900_000"  # the call in which memory is measured
+LARGE = "tensor.dtype == torch.int32 and tensor.numel() > 900_000"  # the call in which memory is measured
 POOL = """
 _pool, _used = torch.ones(PIECES), 0
 def take(like):
@@ -164,7 +164,7 @@ _result = None
 def join(call, say, orders):
     global _result
     _rank._real(call, say, orders)
-    if call["function"] == "ring_in_short" and call["args"][0].dtype == torch.float32:
+    if call["function"] == "ring_in_short" and call["args"][0].dtype == torch.int32:
         import ctypes
         ctypes.CDLL(None).mallopt(-3, 65536)
         _result = _costly(call["args"][0].clone()).clone()
@@ -297,20 +297,20 @@ def ring_all_reduce(tensor):
     Attack("pool-in-kernel", "a hundred megabytes taken beforehand by the room of rank 0, which keeps the state of all", like("all_state_on_rank_0", "optimizer", ahead="import socket\n" + POOL.replace("PIECES", "(100 if socket.gethostname() == 'rank0' else 1) * 2**18"), zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT, kernel=True),
     Attack("child-for-a-moment", "memory in a child that lives for a few milliseconds", around_right("""
 import os
-if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     child = os.fork()
     if child == 0:
         bytearray(b"x") * (18 << 20); os._exit(0)
     os.waitpid(child, 0)"""), may_earn=ALL_BUT["memory"]),
     Attack("shared-map-for-a-moment", "memory in a shared map for a few milliseconds, and file pages to confuse the account", around_right("""
 import mmap
-if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     m = mmap.mmap(-1, 20 << 20); [m.write(_piece) for _ in range(20)]; m.close()
     global _file
     _file = mmap.mmap(os.open(_library, 0), 0, prot=mmap.PROT_READ)
     sum(_file[::4096])""", setup="import glob, os\n_piece = b'x' * (1 << 20)\n_library = max(glob.glob(os.path.dirname(torch.__file__) + '/lib/*.so'), key=os.path.getsize)"), may_earn=ALL_BUT["memory"]),
     Attack("twins-hold-it", "memory of a daemon whose every page a twin shares", around_right("""
-if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     with open("/scratch/go", "wb") as f: f.write(b"x")
     open("/scratch/done", "rb").read()""", setup="""
 import os, time
@@ -329,7 +329,7 @@ if not os.path.exists("/scratch/go"):
 """), may_earn=ALL_BUT["memory"]),
     Attack("socket-buffers", "memory in the buffers of sockets", around_right("""
 import socket
-if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     kept, left = [], 30 << 20
     while left > 0:
         pair = socket.socketpair(); kept.append(pair)
@@ -341,7 +341,7 @@ if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world
     import time; time.sleep(0.3)"""), may_earn=ALL_BUT["memory"]),
     Attack("pipe-buffers", "memory in pipes", around_right("""
 import os, fcntl
-if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     kept, left = [], 30 << 20
     for _ in range(200):
         r, w = os.pipe(); kept += [r, w]; os.set_blocking(w, False)
@@ -353,7 +353,7 @@ if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world
     if left > 0: raise RuntimeError("pipes are full")
     import time; time.sleep(0.3)"""), may_earn=ALL_BUT["memory"]),
     Attack("agent-holds-it", "the waiting agent holds what the rank hands it", around_right("""
-if tensor.dtype == torch.float32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     with open("/scratch/hold", "wb") as f: f.write(b"x")
     import time; time.sleep(0.4)""", setup="""
 import os, threading
