@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help venv system demo test lint course book bench soak lock clean
+# One more than there are cores: the tests of the miniature supercomputer mostly wait. Five take 8 GB of memory.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 5)))
+.PHONY: help venv system slurm demo test lint course book bench soak lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -14,11 +16,14 @@ venv: .venv/.ready ## The Python environment: .venv, as pinned in requirements.l
 system: ## What Python cannot bring: bubblewrap and iproute2, installed if you may
 	@tools/system.sh
 
+slurm: ## The same with Slurm, for the miniature supercomputer
+	@tools/system.sh slurm
+
 demo: .venv/.ready ## A sample cohort, graded in the sandbox, with its report; and the book
 	@tools/demo.sh
 
-test: system .venv/.ready lint ## All tests: style, types, both packages, every exercise and lesson, the book
-	@.venv/bin/python -m pytest
+test: slurm .venv/.ready lint ## All tests: style, types, both packages, every exercise and lesson, the book
+	@.venv/bin/python -m pytest -n $(WORKERS)
 
 lint: .venv/.ready ## Style and types only (seconds)
 	@.venv/bin/python -m ruff check .

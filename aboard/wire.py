@@ -266,7 +266,9 @@ class Inbox:
         if text + blob > self.limit:
             raise WireError(f"a message of {text + blob:,} bytes; at most {self.limit:,} are allowed")
         if text > TEXT_LIMIT:
-            raise WireError(f"a message with {text:,} bytes beside its tensors; at most {TEXT_LIMIT:,} are allowed")
+            raise WireError(
+                f"a message with {text:,} bytes beside its tensors; at most {TEXT_LIMIT:,} are allowed"
+            )
         return text, blob
 
     def _missing(self) -> int:

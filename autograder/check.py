@@ -34,7 +34,7 @@ def check_namespace(
     drive = vars(load_module(path, f"drive_{exercise.id.replace('-', '_')}")) if path.is_file() else {}
     seed = seed or secrets.token_hex(8)
     start = time.monotonic()
-    checks = run_checks(judge, HereAndNow(namespace, drive), seed, WALL_S, local=True)
+    checks = run_checks(judge, HereAndNow(namespace, drive, _given(exercise)), seed, WALL_S, local=True)
     from autograder.grade import versions, with_cause
 
     checks = [with_cause(c, cells or []) for c in checks]
@@ -43,6 +43,15 @@ def check_namespace(
         score=sum(c.points for c in checks), max_score=exercise.max_score, checks=checks, cells=cells or [],
         seed=seed, engine="here", resources=Resources(wall_s=round(time.monotonic() - start, 3)), versions=versions(),
     )  # fmt: skip
+
+
+def _given(exercise: Exercise) -> list[str]:
+    """The code that an exercise's notebook gives."""
+    cells = exercise.source().cells
+    return [
+        c.source for c in cells
+        if c.cell_type == "code" and "answer" not in c.metadata and not c.metadata.get("tags")
+    ]  # fmt: skip
 
 
 def check_notebook(path: Path, course: Course | None = None, seed: str | None = None) -> Result:

@@ -105,6 +105,10 @@ def lint(
     seed: Annotated[
         str | None, typer.Option("--seed", help="Seed of the draws [default: a fresh one].")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="Bring this table up to date with what was found (Markdown)."),
+    ] = None,
     course: CourseOption = None,
 ) -> None:
     """Test the curriculum itself: solution 100 %, empty 0 %, wrong answers caught and named, right ones accepted."""
@@ -114,6 +118,10 @@ def lint(
     reports = lint_course(Course.find(course), exercises or None, engine, seed, None if json else _console())
     if json:
         print(_json.dumps([r.as_data() for r in reports], indent=1))
+    if page:
+        from autograder.lint_page import bring_up_to_date
+
+        bring_up_to_date(page, Course.find(course), reports)
     if not all(r.ok for r in reports):
         raise typer.Exit(1)
 

@@ -29,6 +29,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds because the sandbox is really started."""
     return [_python(), _torch(), _program("bwrap", "bubblewrap"), _program("ip", "iproute2"), _sandbox("bubblewrap"), _sandbox("landlock"),
+            _supercomputer(),
             _module("jupyterlab", "working in the browser", "pip install 'all-aboard[lab]'"),
             _module("jupyter_book", "building the book", "pip install 'all-aboard[book]'")]  # fmt: skip
 
@@ -105,6 +106,36 @@ def _sandbox(layer: str) -> Finding:
         return Finding(
             name, False, why, needed, GET_NAMESPACES if layer == LAYER else "", optional=layer != LAYER
         )
+
+
+def _supercomputer() -> Finding:
+    """Start a cluster of one node behind its wall, and run a job on it."""
+    name, needed = "Slurm", "exercises on job scripts, and `aboard cluster`"
+    from aboard.cluster import means
+
+    if absent := means.missing(means.SLURM):
+        get_it = "apt-get install --no-install-recommends slurm-wlm munge"
+        return Finding(name, False, f"{', '.join(absent)} not found", needed, get_it, optional=True)
+    from autograder.errors import SandboxError
+    from autograder.expect import Finding as Failed
+    from autograder.sandbox.cluster_host import WalledCluster
+
+    try:
+        cluster = WalledCluster(1, None, "1gbit", 1024)
+        try:
+            answer = cluster.submit("#!/bin/bash\nsrun hostname\n")
+            said = (
+                cluster.wait([answer["job"]], 30)[0]["output"].strip()
+                if "job" in answer
+                else answer["refused"]
+            )
+        finally:
+            cluster.close()
+    except (SandboxError, Failed) as error:
+        return Finding(name, False, str(error), needed, optional=True)
+    return Finding(
+        name, said == "n1", "a job ran in the sandbox" if said == "n1" else said, needed, optional=True
+    )
 
 
 LAYER = "bubblewrap"  # what everything works with; the others are what is left without it

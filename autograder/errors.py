@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from aboard.errors import UserError
 
-class UserError(Exception):
-    """Something the user can mend: one sentence saying what is wrong, where, and what to do.
-
-    The command line prints the sentence without a traceback and exits with status 2.
-    """
+__all__ = ["SandboxError", "UserError"]
 
 
 class SandboxError(Exception):

@@ -259,7 +259,9 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
             )
         else:
             data = item["data"] if type(item["data"]) is dict else {}
-            plain = {k: _text(data[k]) for k in INERT if k in data} or {"text/plain": "[left out: no text or picture]"}
+            plain = {k: _text(data[k]) for k in INERT if k in data} or {
+                "text/plain": "[left out: no text or picture]"
+            }
             extra = (
                 {"execution_count": _count(item.get("execution_count"))} if kind == "execute_result" else {}
             )

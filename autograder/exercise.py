@@ -46,11 +46,12 @@ _CALLED: dict[type, str] = {str: "text", int: "a whole number", list: "a list of
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use. Seconds, MiB, ranks, KiB."""
+    """What one submission may use. Seconds, MiB, ranks, KiB; nodes of a miniature supercomputer for its job scripts."""
 
     wall_s: float = 60
     memory_mib: int = 2048
     ranks: int = 8
+    nodes: int = 0  # more than none: the exercise needs Slurm
     output_kib: int = 256
     answer_kib: int = 64  # all answer cells together
 

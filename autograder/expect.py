@@ -19,7 +19,7 @@ COMMON = {
     "result-first": "The numbers are not right yet, and what it costs is judged only when they are. Mend them first.",
     "deadlock": "Some ranks wait for a message that never comes, so nobody can go on. Compare, rank by rank, who sends "
     "and who receives at each step.",
-    "died": "A process ended before it returned: something called exit, or crashed below Python.",
+    "died": "A process ended before it returned: something called exit, or crashed below Python. gloo ends a process, too, when ranks call a collective with different sizes.",
     "timeout": "It took too long. Look for a loop without end, or work that grows faster than it should.",
     "missing": "A function that is needed here is not defined. Its answer cell may not have run.",
     "unsendable": "What came back cannot be compared: return plain tensors, numbers, strings, lists, tuples or dicts.",
@@ -39,6 +39,8 @@ COMMON = {
     "other-processes": "Your code started other processes beside the rank, so what the rank itself needs cannot be told.",
     "answered-in-its-place": "What came back was not made by the code that calls your answer: something answered in its "
     "place. Define the functions that are asked for, and leave the rest of the program alone.",
+    "refused": "The machine did not take the job: sbatch said what is below.",
+    "cluster-broken": "Something that ran on the supercomputer ended a part of Slurm itself, so nothing could be verified.",
     "meters-disagree": "What your program says it sent is not what crossed the network. Let ranks talk through "
     "torch.distributed only.",
 }
@@ -131,6 +133,11 @@ def that(condition: bool, diagnosis: str, message: str) -> None:
 def ranks(count: int) -> str:
     """`1 rank`, `4 ranks`."""
     return f"{count} rank" + ("s" if count != 1 else "")
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 node", "2 nodes" """
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def amount(value: float, unit: str = "bytes") -> str:

@@ -25,7 +25,7 @@ from autograder.expect import COMMON, Finding
 from autograder.learner import Learner, Room
 from autograder.verdict import CheckResult
 
-KINDS = ("numerics", "communication", "memory", "overlap")
+KINDS = ("numerics", "communication", "memory", "overlap", "records")
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,19 @@ def _run_all(
         return max(1.0, left / 2)
 
     learner = Learner(room, patience, local)
+    try:
+        return _with_hints(judge.exercise, _each(judge, learner, seed, deadline, on_check))
+    finally:
+        learner.close()
+
+
+def _each(
+    judge: Judge,
+    learner: Learner,
+    seed: str,
+    deadline: float,
+    on_check: Callable[[CheckResult], None],
+) -> list[CheckResult]:
     results = []
     for one in judge.checks:
         if time.monotonic() >= deadline:
@@ -146,7 +159,7 @@ def _run_all(
             result = _run_check(judge, one, learner, Draw(seed, judge.exercise.id, one.id))
         results.append(result)
         on_check(result)
-    return _with_hints(judge.exercise, results)
+    return results
 
 
 def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckResult:
@@ -155,7 +168,7 @@ def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckR
     except Finding as finding:
         status = "timeout" if finding.diagnosis == "timeout" else "fail"
         return _result(judge, one, status, finding.diagnosis, finding.message, draw.current_case)
-    except SandboxError:
+    except (SandboxError, UserError):
         raise  # says nothing about the learner: the submission is graded anew, or not at all
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -188,14 +201,28 @@ def _result(
 
 
 def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:
-    """Give the first failing check the first hint, the next failing one the next: in order, one at a time.
+    """Give each failing check a hint: the first of its own, written "check: …", else the next of those for any check.
 
     A check that only waits for another to be mended gets none.
     """
-    hints = iter(exercise.hints)
+    owned, shared = hints_by_check(exercise)
+    anyones = iter(shared)
     return [
-        r.model_copy(update={"hint": next(hints, None)})
+        r.model_copy(update={"hint": owned[r.id][0] if r.id in owned else next(anyones, None)})
         if r.status == "fail" and r.diagnosis != "result-first"
         else r
         for r in results
     ]
+
+
+def hints_by_check(exercise: Exercise) -> tuple[dict[str, list[str]], list[str]]:
+    """(check → its own hints, hints for any check), in the order of exercise.toml."""
+    owned: dict[str, list[str]] = {}
+    shared = []
+    for hint in exercise.hints:
+        check, separator, text = hint.partition(": ")
+        if separator and check in exercise.points:
+            owned.setdefault(check, []).append(text)
+        else:
+            shared.append(hint)
+    return owned, shared

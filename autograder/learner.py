@@ -6,12 +6,15 @@ people's work is graded, this very process when a learner checks her own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from aboard.ranks.crew import Call, RanksFailed, Run
 from aboard.ranks.local import run_call
 from autograder.expect import Finding, amount
+from autograder.login import Broken, Login, Supercomputer
 
 
 class Room(Protocol):
@@ -19,6 +22,12 @@ class Room(Protocol):
 
     def run(self, call: Call) -> Run:
         """Run `call`; raise RanksFailed when it does not come back whole."""
+
+    def supercomputer(self, nodes: int, site: str | None, rate: str) -> Supercomputer:
+        """A cluster for this submission's job scripts. Raises SandboxError or UserError where none can be had."""
+
+    def program(self) -> str:
+        """The notebook's given code and answers, as the text of a module."""
 
 
 HELD_BEFORE = 16 * 2**20  # bytes a rank may hold when a call is made: modules an answer imports, small tables
@@ -88,6 +97,7 @@ class Learner:
     def __init__(self, room: Room, timeout_s: Callable[[], float], local: bool = False) -> None:
         self._room, self._timeout_s = room, timeout_s
         self.local = local  # her own machine: bytes are her process's count, not the kernel's
+        self._clusters: dict[tuple[int, str | None, str], Supercomputer] = {}
 
     def call(self, function: str, *args: Any, **kwargs: Any) -> Any:
         """Call `function(*args, **kwargs)` in one process, no process group; its return value."""
@@ -104,6 +114,27 @@ class Learner:
     def on_ranks(self, world_size: int) -> Crew:
         """The same on `world_size` gloo ranks."""
         return Crew(self, world_size)
+
+    def supercomputer(self, nodes: int = 2, site: str | None = None, rate: str = "1gbit") -> Supercomputer:
+        """A miniature supercomputer of `nodes` nodes, like `site` if one is named; the same one at each call.
+
+        Nothing of the learner's runs on it but the scripts a judge hands in there.
+        """
+        self._timeout_s()
+        key = (nodes, site, rate)
+        if key not in self._clusters:
+            self._clusters[key] = self._room.supercomputer(nodes, site, rate)
+        return self._clusters[key]
+
+    def program(self) -> str:
+        """The text of a module with the notebook's given code and the learner's answers, for her jobs to import."""
+        return self._room.program()
+
+    def close(self) -> None:
+        """Take down the clusters there are."""
+        for cluster in self._clusters.values():
+            cluster.close()
+        self._clusters.clear()
 
     def _run(self, call: Call) -> Run:
         call.timeout_s = self._timeout_s()
@@ -159,8 +190,12 @@ def has_form(value: Any, form: Any) -> bool:
     if isinstance(form, list):
         return type(value) is list and all(has_form(item, form[0]) for item in value)
     if str in form:
-        return type(value) is dict and all(type(k) is str and has_form(v, form[str]) for k, v in value.items())
-    return type(value) is dict and value.keys() == form.keys() and all(has_form(value[k], form[k]) for k in form)
+        return type(value) is dict and all(
+            type(k) is str and has_form(v, form[str]) for k, v in value.items()
+        )
+    return (
+        type(value) is dict and value.keys() == form.keys() and all(has_form(value[k], form[k]) for k in form)
+    )
 
 
 class Answers:
@@ -200,8 +235,50 @@ def lookup_in(
 class HereAndNow:
     """A room that is this process: ranks are forked beside the learner's own variables. No isolation."""
 
-    def __init__(self, namespace: Mapping[str, Any], drive: Mapping[str, Any]) -> None:
+    def __init__(
+        self, namespace: Mapping[str, Any], drive: Mapping[str, Any], given: Sequence[str] = ()
+    ) -> None:
         self._lookup = lookup_in(namespace, drive)
+        self._namespace, self._given = namespace, given
 
     def run(self, call: Call) -> Run:
         return run_call(call, self._lookup)
+
+    def supercomputer(self, nodes: int, site: str | None, rate: str) -> Supercomputer:
+        return HereCluster(nodes, site, rate)
+
+    def program(self) -> str:
+        """Given code, and all functions and classes as they were last defined in the notebook's cells."""
+        found: dict[str, str] = {}
+        for cell in self._namespace.get("In", []):
+            try:
+                statements = ast.parse(cell).body
+            except SyntaxError:
+                continue  # a magic, or a mistake that was told when it ran
+            for statement in statements:
+                if (
+                    isinstance(statement, ast.FunctionDef | ast.ClassDef)
+                    and statement.name in self._namespace
+                ):
+                    found[statement.name] = ast.get_source_segment(cell, statement) or ""
+        return "\n\n".join([*self._given, *found.values()]) + "\n"
+
+
+class HereCluster(Login):
+    """A cluster on the learner's own machine, beside one that she may have up. No isolation from her."""
+
+    def __init__(self, nodes: int, site: str | None, rate: str) -> None:
+        import tempfile
+
+        self._place = tempfile.TemporaryDirectory(prefix="aboard-check-")
+        super().__init__(nodes, site, rate, Path(self._place.name))
+
+    def _ask(self, *command: str, text: str | None = None) -> Any:
+        try:
+            return super()._ask(*command, text=text)
+        except Broken as error:
+            raise Finding("cluster-broken", str(error)) from None
+
+    def close(self) -> None:
+        super().close()
+        self._place.cleanup()

@@ -301,56 +301,80 @@ TODO: sources, each with a sentence on what it adds.
 """
 
 _SITE_TOML = """\
-# One machine. Every fact below has its source in [sources], under the same key: a URL, a document with its
-# date, or "unverified". A fact nobody has found stays commented out: unknown is better than guessed.
+# One machine. Every fact has its source in [sources], under the same key: a URL, a document with its date, or "unverified".
+# A fact nobody has found stays commented out: unknown is better than guessed. `aboard sites show <<ID>>` prints it all, and
+# on the machine itself `aboard sites verify <<ID>>` compares it with what Slurm says there.
 id = "<<ID>>"
-name = "<<TITLE>>"             # TODO: the name the centre uses
-status = "planned"             # planned, production or retired
+name = "<<TITLE>>"  # TODO: the name the centre uses
+status = "planned"  # planned, production or retired
 # operator = "TODO"
-# country = "FI"               # ISO 3166, two letters
-# doc_url = "https://..."
+# country = "FI"
+# doc_url = "https://docs.example.eu"
 
 # Login
 # login_hosts = ["login.example.eu"]
 # login_port = 22
 
-# Hardware; one "GPU" is what Slurm counts as one
+# A node; a "GPU" is what Slurm counts as one
 # arch = "x86_64"
 # gpu_vendor = "NVIDIA"
 # gpu_model = "TODO"
 # gpu_nodes = 100
 # gpus_per_node_slurm = 4
 # gpu_mem_gb = 64
-# peak_bf16_dense_tflops = 312   # dense, never the figure for sparse matrices
+# peak_bf16_dense_tflops = 312  # dense, never the figure for sparse matrices
 # hbm_bw_gb_s = 1555
+# cpu_cores_per_node = 64
+# host_mem_gb = 512
 # nics_per_node = 4
 # nic_gbps = 200
 # fabric = "TODO"
-# cpu_cores_per_node = 64
-# cpu_cores_per_gpu = 16
-# host_mem_gb = 512
 
-# Slurm
-# default_partition = "TODO"
+# Slurm and software
+# default_partition = "gpu"
 # account_required = true
 # qos_required = false
-# gpu_request = "--gpus-per-node=4"
-# sbatch_extra = []
-# node_exclusive = "TODO"
-# billing = "TODO"             # what one hour of one node costs, in the centre's unit
-
-# Software
-# internet_compute = false
+# billing = "TODO"  # what one hour of one node costs, in the centre's unit
+# internet_compute = "no"
 # container_runtime = "TODO"
-# modules = []
+# modules = ["module load TODO"]
 
-# One such table for each partition; tables stand after every plain key
+# One row for each partition and QOS, in the order in which a job takes the first that fits. From here on every line that
+# begins with [ starts a table: plain keys stand above.
 # [[partitions]]
-# partition = "TODO"
+# partition = "gpu"
 # max_nodes_per_job = 64
 # max_walltime_h = 24
+# whole_nodes = true
+
+# [[storage]]
+# name = "scratch"
+# path = "/scratch/<project>"
+# quota = "TODO"
+
+# How a job asks for what it needs: `aboard job` writes scripts from it, and `aboard cluster up --site <<ID>>` obeys it.
+# [request]
+# gpus = "gres"  # or gpus-per-node, gpus, gpus-per-task
+# cores_per_gpu = 16
+# account = "project_123"  # what an account looks like
+# container = "singularity exec --nv"
+# offline = true
+
+# A line that a script needs here, with its reason. place: header, setup, env, srun or container
+# [[request.lines]]
+# place = "env"
+# line = "NCCL_SOCKET_IFNAME=ib0"
+# why = "the fast network, not the one for administration"
+# source = "https://docs.example.eu/nccl"
+
+# What goes wrong for newcomers, as a warning on the machine's page
+# [[traps]]
+# text = "TODO"
+# source = "unverified"
 
 [sources]
+id = "the name of this folder"
+name = "unverified"
 status = "unverified"
-# gpu_nodes = "https://... (read 2026-01-31)"
+# gpu_nodes = "https://docs.example.eu/nodes (read 2026-01-31)"
 """

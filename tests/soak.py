@@ -42,7 +42,9 @@ def tests(folder: str) -> dict[str, Any]:
     suite = next(xml.parse(report).getroot().iter("testsuite"))
     bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
     count = int(suite.get("tests", 0)) - int(suite.get("skipped", 0))
-    tried = sum(int(p.get("value", 0)) for p in suite.iter("property") if p.get("name") in ("kills", "inputs"))
+    tried = sum(
+        int(p.get("value", 0)) for p in suite.iter("property") if p.get("name") in ("kills", "inputs")
+    )
     return {"run": max(count, tried), "failed": bad, "seconds": round(time.monotonic() - start)}
 
 
@@ -55,7 +57,10 @@ def flakes(runs: int) -> dict[str, Any]:
     try:
         for number in range(runs):
             done = subprocess.run(
-                [sys.executable, "-m", "autograder.cli", "lint", "--json"], cwd=ROOT, capture_output=True, text=True
+                [sys.executable, "-m", "autograder.cli", "lint", "--json"],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
             )
             for report in json.loads(done.stdout):
                 for attempt in report["attempts"]:
@@ -66,7 +71,13 @@ def flakes(runs: int) -> dict[str, Any]:
     finally:
         for process in load:
             process.terminate()
-    return {"runs": runs, "run": verdicts, "failed": len(changed), "changed": changed, "seconds": round(time.monotonic() - start)}
+    return {
+        "runs": runs,
+        "run": verdicts,
+        "failed": len(changed),
+        "changed": changed,
+        "seconds": round(time.monotonic() - start),
+    }
 
 
 def _be_busy() -> None:
@@ -81,13 +92,17 @@ def page(data: dict[str, Any]) -> str:
         if key in data:
             lines.append(_row(title, data[key]))
     if "flakes" in data:
-        title = f"Verdicts of `autograder lint`, {data['flakes']['runs']} times over, with every core kept busy"
+        title = (
+            f"Verdicts of `autograder lint`, {data['flakes']['runs']} times over, with every core kept busy"
+        )
         lines.append(_row(title, data["flakes"]))
     return "\n".join([*lines, "", f"Measured on {data['machine']}.", ""])
 
 
 def _row(title: str, found: dict[str, Any]) -> str:
-    return f"| {title} | {found['run']:,} | {found['failed']} | {found['seconds'] / 60:.0f} | {found['date']} |"
+    return (
+        f"| {title} | {found['run']:,} | {found['failed']} | {found['seconds'] / 60:.0f} | {found['date']} |"
+    )
 
 
 def main() -> None:
@@ -101,7 +116,9 @@ def main() -> None:
         for key in [asked.only] if asked.only else [*LONG, "flakes"]:
             data[key] = flakes(asked.lint_runs) if key == "flakes" else tests(key)
             data[key]["date"] = datetime.date.today().isoformat()
-            data["machine"] = f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
+            data["machine"] = (
+                f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
+            )
             DATA.parent.mkdir(exist_ok=True)
             DATA.write_text(json.dumps(data, indent=1) + "\n")
     PAGE.write_text(page(data))

@@ -70,6 +70,42 @@ def test_commands_and_options_exist(page):
                     assert option in known, f"{page}: `autograder {command}` has no {option} ({line.strip()})"
 
 
+def aboard_commands() -> dict[str, click.Command]:
+    """Every command of `aboard`, by its words: "cluster up", "job"."""
+    from aboard.cli import app as aboard
+
+    def walk(command: click.Command, words: str) -> dict[str, click.Command]:
+        below = getattr(command, "commands", {})
+        here = {} if below and not getattr(command, "invoke_without_command", False) else {words: command}
+        return here | {
+            k: v for name, one in below.items() for k, v in walk(one, f"{words} {name}".strip()).items()
+        }
+
+    return walk(typer.main.get_command(aboard), "")
+
+
+def test_commands_of_aboard_and_their_options_exist(page):
+    commands = aboard_commands()
+    for line in code(page.read_text()):
+        for said in re.findall(r"(?:^|\s)aboard ((?:cluster|sites|job|translate)\b[^|;&#`]*)", line):
+            words = said.split()
+            command = next((c for n in (2, 1) if (c := commands.get(" ".join(words[:n])))), None)
+            assert command or words == ["cluster"], f"{page}: there is no `aboard {said.strip()}`"
+            known = {option for p in command.params for option in p.opts} | {"--help"} if command else set()
+            for word in words if words[:2] != ["cluster", "exec"] else []:
+                if word.startswith("--"):
+                    assert word.split("=")[0] in known, f"{page}: `aboard {said.strip()}` has no {word}"
+
+
+def test_every_command_of_aboard_is_in_the_reference():
+    told = REFERENCE + (ROOT / "book/miniature.md").read_text()
+    for words, command in aboard_commands().items():
+        first, _, last = words.rpartition(" ")
+        assert f"aboard {words}" in told or f"`{last}`" in told, f"no page names `aboard {words}`"
+        for option in (o for p in command.params for o in p.opts if o.startswith("--")):
+            assert option in told, f"neither page names {option} of `aboard {words}`"
+
+
 def test_make_targets_exist(page):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in code(page.read_text()):

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # What Python cannot bring: bubblewrap and iproute2, of which the sandbox is made that other people's notebooks are graded in.
+# With the word `slurm`: Slurm and munge, too, of which the miniature supercomputer is made. Where those cannot be had, a
+# sentence says so, and the tests that need them say that they were skipped.
 #
 # Exit 0: they are there and work (installed just now, when whoever runs this may install packages).
 # Exit 1: they are not; one sentence has said what is missing, how to get it, and what works without it.
@@ -19,6 +21,13 @@ may_install() {
     command -v sudo >/dev/null && sudo -n true 2>/dev/null && as_root=(sudo -n)
 }
 
+install() {
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1
+}
+
 if [ "$(uname -s)" != Linux ]; then
     complain "The sandbox needs Linux (on Windows: WSL 2; on a Mac: a Linux machine or virtual machine), and this is $(uname -s)."
 fi
@@ -29,10 +38,7 @@ command -v ip >/dev/null || missing+=(iproute2)
 if [ ${#missing[@]} -gt 0 ]; then
     may_install || complain "The sandbox needs what is not installed here; install it with \`sudo apt-get install ${missing[*]}\` (Fedora: \`sudo dnf install bubblewrap iproute\`)."
     echo "Installing ${missing[*]} with apt-get …"
-    log=$(mktemp)
-    trap 'rm -f "$log"' EXIT
-    if ! { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    if ! install "${missing[@]}"; then
         tail -n 5 "$log" >&2
         complain "The sandbox needs ${missing[*]}, which apt-get could not install (its last lines are above)."
     fi
@@ -41,3 +47,12 @@ fi
 works || complain "bubblewrap is installed but may not make user namespaces here; allow them with \
 \`sudo sysctl -w kernel.unprivileged_userns_clone=1\` (Debian) or \`sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0\` \
 (Ubuntu), or start the container you are in with \`--privileged\`."
+
+if [ "${1:-}" = slurm ] && ! { command -v slurmctld && command -v slurmd && command -v munged; } >/dev/null; then
+    if may_install; then
+        echo "Installing slurm-wlm munge with apt-get …"
+        install slurm-wlm munge || true
+    fi
+    command -v slurmctld >/dev/null || echo "Slurm is not installed (\`sudo apt-get install --no-install-recommends \
+slurm-wlm munge\`); without it everything works but the miniature supercomputer, \`aboard cluster\`." >&2
+fi

@@ -111,7 +111,9 @@ def exact_memory() -> None:
         libc.malloc_trim(0)
         end = libc.sbrk(0)
         for _ in range(100_000):
-            if (libc.malloc(LARGE - 64) or end) >= end:  # the heap had to grow: nothing as large was free any more
+            if (
+                libc.malloc(LARGE - 64) or end
+            ) >= end:  # the heap had to grow: nothing as large was free any more
                 break
         _held.append(torch.ones(max(0, before - _own()) // 4 + 500_000))
     except (OSError, AttributeError):

@@ -5,7 +5,8 @@ imported it under. DTensor (`full_tensor()`, `redistribute()`) talks through the
 instead. `install()` wraps both in the rank's own process, so nothing in the program has to change.
 What is counted here is what the program *says*; the kernel's counters (`Run.sent_bytes`) are what it *did*.
 
-Not covered: calls that C++ code makes without passing through Python, such as DistributedDataParallel's reducer.
+Not covered: calls that C++ code makes without passing through Python, such as DistributedDataParallel's reducer. Their
+bytes are not counted; that a process waits in one is seen from outside (`blocked_in_torch`).
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ FUNCTIONAL = {
     "all_to_all_single": "all_to_all",
     "broadcast": "broadcast",
 }
+_TORCH = str(Path(torch.__file__).parent)
 _NOT_THE_LEARNER = (
     str(Path(__file__).parents[1]),
-    str(Path(torch.__file__).parent),
+    _TORCH,
     str(Path(threading.__file__).parent),
 )
 
@@ -127,6 +129,8 @@ class Meter:
         if waiting is not None:
             where["waiting"] = asdict(waiting[0])
             where["waited_s"] = time.monotonic() - waiting[1]
+        else:
+            where["waiting"] = blocked_in_torch()
         return where
 
     def install(self) -> None:
@@ -262,9 +266,35 @@ def payload(args: tuple[Any, ...], op: str) -> int:
     return (min if op in ("gather", "scatter") else max)(sizes, default=0)
 
 
-def calling_line() -> str:
+FUTEX = {"x86_64": "202", "aarch64": "98"}.get(
+    os.uname().machine
+)  # the system call in which a thread waits for another
+
+
+def blocked_in_torch() -> dict[str, Any] | None:
+    """Where the main thread waits for another thread within a call of torch, in the form of a collective; None when it
+    does not. So do C++'s own collectives wait, those of DistributedDataParallel for one, for the thread that receives.
+    """
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/syscall") as file:
+            if file.read().partition(" ")[0] != FUTEX:
+                return None
+    except OSError:
+        return None
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    if frame is None or not frame.f_code.co_filename.startswith(_TORCH):
+        return None
+    line, op, seen = calling_line(frame), "a call of torch", frame
+    while seen is not None:
+        if seen.f_code.co_filename.endswith("nn/parallel/distributed.py"):
+            op = "DistributedDataParallel"
+        seen = seen.f_back  # type: ignore[assignment]
+    return {"op": op, "peer": None, "line": line}
+
+
+def calling_line(frame: Any = None) -> str:
     """`line 12: dist.send(...)` of the innermost frame of the learner's; of drive.py, if none of hers is there."""
-    frame, beside = sys._getframe(1), ""
+    frame, beside = frame or sys._getframe(1), ""
     while frame is not None:
         whose = whose_file(frame.f_code.co_filename)
         if whose:
@@ -312,7 +342,9 @@ def _real_reduce_scatter(group: ProcessGroup, outputs: Any, inputs: Any, opts: A
         )
     arrived = torch.empty(mine * group.size(), dtype=flat.dtype)
     reduce_op = dist.ReduceOp.SUM if opts is None else opts.reduceOp
-    if not any(reduce_op == known for known in REDUCTIONS):  # before anything is sent: later nobody would hear of it
+    if not any(
+        reduce_op == known for known in REDUCTIONS
+    ):  # before anything is sent: later nobody would hear of it
         raise ValueError(
             "reduce_scatter on gloo: this reduction is not supported; it knows SUM, AVG, MAX, MIN and PRODUCT. "
             "A module of FSDP2 with a gradient divide factor of its own sums when told set_force_sum_reduction_for_comms(True)"

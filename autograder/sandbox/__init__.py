@@ -11,6 +11,8 @@ The trust boundary, from outside to inside:
     room.py     builds one room (namespaces, mounts, limits, no privileges) and steps into it
     seccomp.py  the system calls a room does without
     agent.py    NOT trusted: runs in the room, in the learner's own process; what it says is only data
+    cluster_host.py, cluster_server.py, filtered.py, messages.py
+                trusted: the same for job scripts, which run on a miniature supercomputer behind a wall of its own
     shell.py    NOT trusted: runs notebook cells there and collects their outputs
 
 A room holds the learner's answer cells and the exercise's public code. It holds no reference solution, no expected

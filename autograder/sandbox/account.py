@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from aboard.ranks.memory import anonymous, forget_high_water, read_status
 
 Tree = dict[int, list[int]]
-MANY_DESCRIPTORS = 64  # more than that many new ones in one call are taken for sockets that are used as memory
+MANY_DESCRIPTORS = (
+    64  # more than that many new ones in one call are taken for sockets that are used as memory
+)
+FIRST_SLOTS = 64  # a process begins with so many in its table of descriptors, and the table never shrinks
 SETTLE_S = 0.3
 SOCKET_BUFFER = 212_992  # bytes one socket may hold: net.core.wmem_max as Linux has it
 
@@ -150,6 +153,7 @@ class Growth:
     def _start(self) -> None:
         self._stored = [room.stored() for room in self.rooms]
         self._doors = [sum(map(_descriptors, pids)) for pids in self._family]
+        self._slots = {pid: _slots(pid) for pids in self._family for pid in pids}
         self._buried = [self._faults_of_the_dead(index) for index in range(len(self.rooms))]
         self._levels = [self._level(index) for index in range(len(self.rooms))]
         self._stretch.append([0] * len(self.rooms))
@@ -176,15 +180,14 @@ class Growth:
         if any(child not in self._known for pids in self._family for pid in pids for child in _children(pid)):
             self._meet()
         for index, room in enumerate(self.rooms):
-            self._note(index, self._level(index) - self._levels[index] + room.stored() - self._stored[index])
+            stored = room.stored() - self._stored[index]
+            doors = sum(map(_descriptors, self._family[index])) - self._doors[index]
+            self._note(index, self._level(index) - self._levels[index] + stored + _buffers(doors))
 
     def sample_whole(self) -> None:
-        """The same with every process started since, and the buffers of sockets; a few times a second will do."""
+        """The same with every process started since; a few times a second will do."""
         self._meet()
-        for index, room in enumerate(self.rooms):
-            stored = room.stored() - self._stored[index]
-            doors = sum(map(_descriptors, self._family[index])) - self._doors[index] - MANY_DESCRIPTORS
-            self._note(index, self._level(index) - self._levels[index] + stored + max(0, doors) * SOCKET_BUFFER)
+        self.sample()
 
     def next_stretch(self) -> None:
         """End this stretch and begin another one."""
@@ -203,6 +206,10 @@ class Growth:
             for pid in pids:
                 end = read_status(pid)
                 marked += max(0, end["VmHWM"] - end["RssFile"] - end["RssShmem"] - self._known[pid])
+                # Descriptors that came and went between two looks: a table that has grown is taken for half full.
+                slots = _slots(pid)
+                if slots > self._slots.get(pid, FIRST_SLOTS):
+                    self._note(index, _buffers(slots // 2))
             self._note(index, marked - self._levels[index])
             # A process that came and went between two looks shows in the account of whoever buried it.
             if len(self._stretch) > 1 and self._faults_of_the_dead(index) > self._buried[index]:
@@ -226,10 +233,25 @@ def _children(pid: int) -> list[int]:
         return []
 
 
+def _buffers(descriptors: int) -> int:
+    """Bytes that so many new descriptors are taken to hold."""
+    return max(0, descriptors - MANY_DESCRIPTORS) * SOCKET_BUFFER
+
+
 def _descriptors(pid: int) -> int:
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        # Since Linux 6.2 the folder's size is their number; before, it is 0.
+        return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
+        return 0
+
+
+def _slots(pid: int) -> int:
+    """Length of its table of descriptors; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"FDSize:"))
+    except (OSError, StopIteration):
         return 0
 
 

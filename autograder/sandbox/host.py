@@ -15,8 +15,9 @@ from aboard import wire
 from aboard.ranks.crew import Call, Counters, RanksFailed, Run, lead
 from autograder.errors import SandboxError
 from autograder.exercise import Limits
+from autograder.sandbox.cluster_host import WalledCluster
 from autograder.sandbox.network import INTERFACE
-from autograder.sandbox.outer import NETWORK, command, environment
+from autograder.sandbox.outer import NETWORK, command, environment, mark
 
 START_S = 60.0
 LADDER = ("bubblewrap", "landlock")  # the best that works is taken, and when none does, nothing is graded
@@ -60,7 +61,8 @@ class Sandbox:
                 str(ranks),
                 "confined",
             ]
-            fds, variables, folder = [theirs.fileno()], environment(self._folder.name), self._folder.name
+            fds, folder = [theirs.fileno()], self._folder.name
+            variables = environment(folder) | mark()
         try:
             self._process = subprocess.Popen(
                 line, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -253,6 +255,18 @@ class SandboxRoom:
     def forget_first_room(self) -> None:
         self._shut(0)
 
+    def supercomputer(self, nodes: int, site: str | None, rate: str) -> WalledCluster:
+        """A cluster for this submission's job scripts, in a sandbox of its own."""
+        if not self.sandbox.ranks:
+            raise SandboxError(
+                "a supercomputer needs user namespaces; `autograder doctor` says how to allow them"
+            )
+        return WalledCluster(nodes, site, rate, self.limits.memory_mib)
+
+    def program(self) -> str:
+        """The notebook's given code and answers, as the text of a module."""
+        return "\n\n".join(self.cells) + "\n"
+
     def ready(self) -> None:
         """The first room has run its cells; give it drive.py too."""
         self._load([0], [])
@@ -278,7 +292,9 @@ class SandboxRoom:
                     if started == rank or started not in self._loaded:
                         self._shut(started)
                 raise RanksFailed(
-                    "died", f"the process of rank {rank} ended or hung while it ran the notebook's cells.", rank
+                    "died",
+                    f"the process of rank {rank} ended or hung while it ran the notebook's cells.",
+                    rank,
                 ) from None
 
     def run(self, call: Call) -> Run:

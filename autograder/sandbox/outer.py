@@ -23,9 +23,28 @@ SCRATCH = "/scratch"  # the only writable folder; /tmp is another name for it
 
 def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
     """The command that starts the server behind the wall, and the file descriptors it must inherit."""
+    names = "".join(f"{NETWORK}.{r + 1} rank{r}\n" for r in range(MOST_RANKS))
+    return _wall(["autograder.sandbox.server", str(control_fd), str(ranks)], control_fd, names)
+
+
+def cluster_command(control_fd: int, scratch_mib: int) -> tuple[list[str], list[int]]:
+    """The same for the server of a miniature supercomputer, whose jobs may write `scratch_mib` MiB in all."""
+    server = ["autograder.sandbox.cluster_server", str(control_fd)]
+    # For the cluster to mount its own over.
+    places = [word for path in ("/run", "/etc/slurm") for word in ("--perms", "0755", "--dir", path)]
+    places += [
+        "--ro-bind-try",
+        "/etc/alternatives",
+        "/etc/alternatives",
+    ]  # Debian's names of Slurm's programs
+    return _wall(server, control_fd, "", [*places, "--size", str(scratch_mib * 2**20)])
+
+
+def _wall(
+    server: list[str], control_fd: int, names: str, more: list[str] | None = None
+) -> tuple[list[str], list[int]]:
     files = {
-        "/etc/hosts": "127.0.0.1 localhost\n"
-        + "".join(f"{NETWORK}.{r + 1} rank{r}\n" for r in range(MOST_RANKS)),
+        "/etc/hosts": "127.0.0.1 localhost\n" + names,
         "/etc/nsswitch.conf": "hosts: files\npasswd: files\ngroup: files\n",
         "/etc/passwd": "root:x:0:0::/tmp:/bin/false\nlearner:x:1000:1000::/tmp:/bin/false\n",
         "/etc/group": "root:x:0:\nlearner:x:1000:\n",
@@ -42,6 +61,7 @@ def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
             line += ["--symlink", str(os.readlink(path)), str(path)]
         elif path.is_dir():
             line += ["--ro-bind", str(path), str(path)]
+    line += ["--perms", "0755", "--dir", "/etc"]
     for given in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/fonts"):
         line += ["--ro-bind-try", given, given]
     for made, text in files.items():
@@ -51,7 +71,7 @@ def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
         data.seek(0)
         fd = os.dup(data.fileno())
         fds.append(fd)
-        line += ["--ro-bind-data", str(fd), made]
+        line += ["--perms", "0444", "--file", str(fd), made]
     folders = list(dict.fromkeys(python_folders()))
     # Folders on the way are made by bubblewrap and must let anybody through: as root, the server steps down.
     for parent in dict.fromkeys(str(p) for f in folders for p in reversed(Path(f).parents) if str(p) != "/"):
@@ -61,13 +81,15 @@ def command(control_fd: int, ranks: int) -> tuple[list[str], list[int]]:
     # Bubblewrap as root covers parts of /proc, and the kernel then refuses a fresh one inside: take it as it is; the
     # server mounts its own over it before any room exists.
     line += ["--bind", "/proc", "/proc"] if os.geteuid() == 0 else ["--proc", "/proc"]
-    line += ["--dev", "/dev", "--perms", "1777", "--tmpfs", SCRATCH, "--chdir", SCRATCH]
+    line += ["--dev", "/dev", *(more or []), "--perms", "1777", "--tmpfs", SCRATCH, "--chdir", SCRATCH]
     if not any(folder.startswith("/tmp/") for folder in python_folders()):
         line += ["--symlink", SCRATCH, "/tmp"]
-    for name, value in environment(SCRATCH).items():
+    # The folders that bubblewrap made belong to whoever grades, which is who runs the rooms: one room could leave something
+    # there for the next. The folder above is a file system of its own, and stays as it is.
+    line += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    for name, value in (environment(SCRATCH) | mark()).items():
         line += ["--setenv", name, value]
-    server = [sys.executable, "-m", "autograder.sandbox.server", str(control_fd), str(ranks)]
-    return [*line, "--", *server], fds
+    return [*line, "--", sys.executable, "-m", *server], fds
 
 
 def environment(scratch: str) -> dict[str, str]:
@@ -76,8 +98,13 @@ def environment(scratch: str) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8",
         "PYTHONPATH": str(Path(aboard.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", "MPLCONFIGDIR": f"{scratch}/.mpl", "TERM": "dumb",
-        "MALLOC_ARENA_MAX": "2", "IPYTHONDIR": f"{scratch}/.ipython", "PYTHONHASHSEED": "0", "ALL_ABOARD_ROOM": "1",
+        "MALLOC_ARENA_MAX": "2", "IPYTHONDIR": f"{scratch}/.ipython", "PYTHONHASHSEED": "0",
     }  # fmt: skip
+
+
+def mark() -> dict[str, str]:
+    """The variable by which a process of a room, wherever it got to, is known, and the grader that made the room."""
+    return {"ALL_ABOARD_ROOM": str(os.getpid())}
 
 
 def bubblewrap() -> str | None:

@@ -29,10 +29,11 @@ def main() -> None:
         _serve_behind_the_wall(control, ranks)
 
 
-def _serve_behind_the_wall(control: socket.socket, ranks: int) -> None:
+def step_inside(control: socket.socket, as_user: int) -> None:
+    """Go on in namespaces of this server's own, as process 1 of them and `as_user`; before any thread exists."""
     uid, gid = _become_nobody_if_root()
-    k.unshare(k.CLONE_NEWUSER | k.CLONE_NEWNS | k.CLONE_NEWNET | k.CLONE_NEWPID)  # before any thread exists
-    k.map_ids(0, uid, gid)
+    k.unshare(k.CLONE_NEWUSER | k.CLONE_NEWNS | k.CLONE_NEWNET | k.CLONE_NEWPID)
+    k.map_ids(as_user, uid, gid)
     child = os.fork()
     if child:
         control.close()
@@ -41,6 +42,10 @@ def _serve_behind_the_wall(control: socket.socket, ranks: int) -> None:
     k.mount("none", "/", None, k.MS_REC | k.MS_PRIVATE)
     k.mount("proc", "/proc", "proc", k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC)
     k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _serve_behind_the_wall(control: socket.socket, ranks: int) -> None:
+    step_inside(control, as_user=0)
     from autograder.sandbox.network import Switch
 
     problem, switch = "", None

@@ -141,7 +141,9 @@ class Warden:
             "held_before_bytes": growth.held_before,
             "strangers": growth.strangers,
             "sent_bytes": [after - before for after, before in zip(sent, self.before[0], strict=True)],
-            "received_bytes": [after - before for after, before in zip(received, self.before[1], strict=True)],
+            "received_bytes": [
+                after - before for after, before in zip(received, self.before[1], strict=True)
+            ],
         }
 
     def _counters(self, ranks: int) -> tuple[list[int], list[int]]:

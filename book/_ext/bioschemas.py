@@ -27,6 +27,7 @@ KEYS: dict[str, type] = {
     "teaches": list,
     "description": str,
 }
+NEEDS = ("slurm",)  # what a lesson may need beside Python, under the optional key `needs`
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -42,7 +43,9 @@ def problems(block: Any) -> list[str]:
     if not isinstance(block, dict):
         return ["the front matter has no `lesson:` block (the author's guide shows one)"]
     found = [f"`lesson` has no `{key}`" for key in KEYS if key not in block]
-    found += [f"`lesson.{key}` is unknown" for key in block if key not in KEYS]
+    found += [f"`lesson.{key}` is unknown" for key in block if key not in KEYS and key != "needs"]
+    if block.get("needs", NEEDS[0]) not in NEEDS:
+        found.append(f"`lesson.needs` must be {' or '.join(NEEDS)}, not {block['needs']!r}")
     found += [
         f"`lesson.{key}` must be of type {kind.__name__} and not empty"
         for key, kind in KEYS.items()

@@ -17,9 +17,11 @@ from aboard import wire
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text() | st.integers(), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text() | st.integers(), inner, max_size=4)
+    ),
     max_leaves=20,
 )
 
@@ -40,7 +42,12 @@ def test_tensors_come_back_bit_for_bit(dtype, shape):
 
 
 def test_infinities_views_and_parameters_cross_as_plain_tensors_and_numbers():
-    value = [float("inf"), torch.nn.Parameter(torch.arange(6.0).view(2, 3).t()), torch.float16, torch.Size([1, 2])]
+    value = [
+        float("inf"),
+        torch.nn.Parameter(torch.arange(6.0).view(2, 3).t()),
+        torch.float16,
+        torch.Size([1, 2]),
+    ]
     number, tensor, dtype, size = wire.decode(*wire.encode(value))
     assert number == float("inf") and dtype is torch.float16 and size == (1, 2)
     assert type(tensor) is torch.Tensor and not tensor.requires_grad

@@ -77,6 +77,7 @@ class Ground:
         self.abstract.listen()
         self._worker: subprocess.Popen[str] | None = None
         self._reference: dict[str, dict[str, str]] = {}
+        self._workers: set[int] = set()
         self._suspects: list[str] = []
 
     def close(self) -> None:
@@ -139,6 +140,7 @@ class Ground:
                     "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
                 },
             )  # fmt: skip
+            self._workers.add(self._worker.pid)
             self._say(
                 {
                     "course": str(self.course_folder), "out": str(self.out), "engine": self.engine, "seed": SEED,
@@ -300,7 +302,7 @@ class Ground:
             "marked": _marked(), "temporary": sorted(p.name for p in self.tmp.iterdir() if not p.name.startswith("torchinductor")),
             "system V": {k: _lines(f"/proc/sysvipc/{k}") for k in ("shm", "sem", "msg")},
             "rss": read_status(pid)["RssAnon"], "high": read_status(pid)["VmHWM"], "server": read_status(family[-1])["RssAnon"],
-            "strays": _strays(),
+            "strays": _strays(self._workers),
         }  # fmt: skip
 
     def _compare(self, one: Attack, exercise: Exercise, before: dict[str, Any], found: Found) -> None:
@@ -431,9 +433,12 @@ def _marked() -> list[str]:
     return sorted(names)
 
 
-def _strays() -> list[int]:
-    """What began in our rooms and lost its parent: what escapes from a family ends with process 1."""
-    return sorted(pid for pid in process_tree().get(1, []) if _is_ours(pid))
+def _strays(workers: set[int]) -> list[int]:
+    """What began in these workers' rooms and lost its parent: what escapes from a family ends with process 1."""
+    rooms = [f"ALL_ABOARD_ROOM={pid}\0".encode() for pid in workers]
+    return sorted(
+        pid for pid in process_tree().get(1, []) if any(room in _environment(pid) for room in rooms)
+    )
 
 
 def is_corpse(pid: int) -> bool:
@@ -444,12 +449,11 @@ def is_corpse(pid: int) -> bool:
         return True
 
 
-def _is_ours(pid: int) -> bool:
+def _environment(pid: int) -> bytes:
     try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes()
+        return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return False
-    return b"ALL_ABOARD_ROOM" in variables and f"PYTHONPATH={ROOT}\0".encode() in variables
+        return b""
 
 
 def _changed(old: Any, new: Any) -> str:

@@ -337,8 +337,7 @@ if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_s
             s.setblocking(False)
             try:
                 while True: left -= s.send(bytes(1 << 16))
-            except BlockingIOError: pass
-    import time; time.sleep(0.3)"""), may_earn=ALL_BUT["memory"]),
+            except BlockingIOError: pass"""), may_earn=ALL_BUT["memory"]),
     Attack("pipe-buffers", "memory in pipes", around_right("""
 import os, fcntl
 if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:

@@ -37,7 +37,9 @@ SHORT = ("look-", "forge-", "reach-", "meter-", "edit-", "poison-", "break_reade
 
 def chosen() -> list[object]:
     names = [name for name in ATTACKS if SOAK or name.startswith(SHORT)]
-    return [pytest.param(n, marks=pytest.mark.xfail(reason="still succeeds")) if n in OPEN else n for n in names]
+    return [
+        pytest.param(n, marks=pytest.mark.xfail(reason="still succeeds")) if n in OPEN else n for n in names
+    ]
 
 
 long_form = pytest.mark.skipif(not SOAK, reason="long form: SOAK=1")

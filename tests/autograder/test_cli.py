@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from aboard.cluster import means
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,6 +23,8 @@ def test_doctor_starts_a_sandbox_and_finds_it_closed():
     found = {f["name"]: f for f in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
     assert found["sandbox: bubblewrap"]["ok"] and "seccomp" in found["sandbox: bubblewrap"]["detail"]
+    if not means.missing(means.SLURM):
+        assert found["Slurm"]["ok"] and found["Slurm"]["detail"] == "a job ran in the sandbox"
 
 
 def test_help_loads_neither_torch_nor_a_notebook_library():
@@ -36,7 +41,11 @@ def test_help_loads_neither_torch_nor_a_notebook_library():
 def test_lint_passes_a_new_exercise_but_for_its_number_of_answers(tmp_path):
     (tmp_path / "exercises").mkdir()
     assert run("new", "exercise", "my-first", "--course", str(tmp_path)).returncode == 0
-    done = run("lint", "--json", "--course", str(tmp_path))
+    page = tmp_path / "lint.md"
+    page.write_text("| `gone` | 1 of 1 | 1 of 1 | 1.0 | 2026-01-01 |\n")
+    done = run("lint", "--json", "--course", str(tmp_path), "--page", str(page))
+    assert re.search(r"^\| `my-first` \| 1 of 1 \| 2 of 2 \| \d+\.\d \|", page.read_text(), re.MULTILINE)
+    assert "gone" not in page.read_text()
     (report,) = json.loads(done.stdout)
     assert done.returncode == 1
     assert all("are asked for" in problem for problem in report["problems"])

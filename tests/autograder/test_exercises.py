@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aboard.cluster import means
 from autograder.exercise import Course
 from autograder.grade import Grader
 from autograder.lint import FEWEST_RIGHT, FEWEST_WRONG, try_variant, variants
@@ -13,6 +14,11 @@ from autograder.sandbox.host import Sandbox
 
 EXERCISES = Course(Path(__file__).parents[2]).exercises()
 EVERYTHING = [(e, *v) for e in EXERCISES for v in variants(e)]
+
+
+def needs(exercise):
+    if exercise.limits.nodes and means.missing(means.SLURM):
+        pytest.skip("Slurm is not installed: sudo apt-get install slurm-wlm munge")
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +31,7 @@ def sandbox():
     "exercise, kind, name, answers, fails", EVERYTHING, ids=[f"{v[0].id}-{v[1]}-{v[2]}" for v in EVERYTHING]
 )
 def test_is_judged_as_declared(sandbox, exercise, kind, name, answers, fails):
+    needs(exercise)
     attempt = try_variant(exercise, Grader(sandbox, "fork", "tests"), kind, name, answers, fails)
     assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"
 
@@ -37,6 +44,7 @@ def test_ships_enough_wrong_and_right_answers(exercise):
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=[e.id for e in EXERCISES])
 def test_both_engines_agree_on_the_solution_and_on_a_wrong_answer(sandbox, exercise):
+    needs(exercise)
     wrong = exercise.variants("wrong")[0]
     for kind, name, answers, fails in (
         ("solution", "solution", exercise.solution(), {}),

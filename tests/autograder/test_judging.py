@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from autograder.draw import Draw
 from autograder.errors import UserError
 from autograder.exercise import Course, load_exercise
 from autograder.expect import Finding
-from autograder.judge import load_judge, run_checks
+from autograder.judge import _with_hints, load_judge, run_checks
 from autograder.learner import HereAndNow
 from autograder.scaffold import new
+from autograder.verdict import CheckResult
 
 RIGHT = torch.tensor([1.0, -2.0, 3.0])
 
@@ -100,6 +102,38 @@ def test_a_finding_fails_with_sentence_case_and_hint(exercise):
     result = judged(exercise, "draw.case('3 ranks')\nexpect.that(False, 'wrong-values', 'it is 7')")
     assert (result.status, result.points, result.case, result.message) == ("fail", 0, "3 ranks", "It is 7.")
     assert result.says == expect.COMMON["wrong-values"] and result.hint == exercise.hints[0]
+
+
+def test_each_check_gets_its_own_hint_and_the_others_the_next(exercise):
+    (first,) = exercise.points
+    exercise = dataclasses.replace(
+        exercise, hints=["for anybody", f"{first}: for this one", "note: for nobody else"]
+    )
+    (exercise.folder / "judge.py").write_text("")
+    failed = [
+        CheckResult(id=name, title="", status="fail", diagnosis=why, points=0, max_points=1)
+        for name, why in ((first, "raised"), ("other", "raised"), ("waits", "result-first"), ("third", "raised"), ("fourth", "raised"))
+    ]  # fmt: skip
+    hints = [one.hint for one in _with_hints(exercise, failed)]
+    assert hints == ["for this one", "for anybody", None, "note: for nobody else", None]
+
+
+def test_the_text_of_a_notebook_is_what_was_defined_last():
+    cells = [
+        "",
+        "def f():\n    return 1",
+        "%time 3",
+        "class C:\n    x = 1\ny = 2",
+        "def f():\n    return 2",
+        "def gone(): pass",
+    ]
+    namespace: dict = {"In": cells}
+    for cell in cells[:2] + cells[3:]:
+        exec(cell, namespace)
+    del namespace["gone"]
+    made: dict = {}
+    exec(HereAndNow(namespace, {}, ["import math"]).program(), made)
+    assert made["f"]() == 2 and made["C"].x == 1 and made["math"] and "gone" not in made
 
 
 def test_a_mistake_of_the_judge_is_not_the_learners(exercise):

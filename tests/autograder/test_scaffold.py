@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 
 import pytest
 
+from aboard.jobs.description import Job
+from aboard.jobs.render import render
+from aboard.jobs.rules import refusals
+from aboard.sites.site import read as read_site
 from autograder.assemble import assemble
 from autograder.errors import UserError
 from autograder.exercise import Course
@@ -73,16 +76,31 @@ def test_a_new_lesson_has_the_sections_of_every_lesson(tmp_path):
     release(course, None, tmp_path / "out")
 
 
-def test_a_new_site_is_valid_toml_with_sources(tmp_path):
+def test_a_new_site_is_a_profile_and_so_is_all_that_it_shows(tmp_path):
+    """As it is; and with every line that is commented out, and a source for each, as a machine that takes jobs."""
     (path,) = new("site", "my-machine", Course(tmp_path))
     assert path == tmp_path / "aboard/sites/my-machine/site.toml"
-    table = tomllib.loads(path.read_text())
-    assert table["id"] == "my-machine"
-    assert "status" in table["sources"]
-    filled_in = re.sub(r"^# (?=\w+ = |\[)", "", path.read_text(), flags=re.MULTILINE)
-    table = tomllib.loads(filled_in)
-    assert table["gpus_per_node_slurm"] == 4 and table["modules"] == []
-    assert list(table["partitions"][0]) == ["partition", "max_nodes_per_job", "max_walltime_h"]
+    site = read_site(path)
+    assert (site.id, site.status) == ("my-machine", "planned") and "gpu_nodes" in site.unknown()
+    text = re.sub(r"^# (?=(\w+ = |\[))", "", path.read_text(), flags=re.MULTILINE).replace(
+        '"planned"', '"production"'
+    )
+    keys = set(re.findall(r"^(\w+) = ", text[: text.index("[[partitions]]")], re.MULTILINE)) - {
+        "id",
+        "name",
+        "status",
+        "gpu_nodes",
+    }
+    text += "".join(f'{key} = "unverified"\n' for key in (*sorted(keys), "partitions", "storage", "request"))
+    path.write_text(text)
+    whole = read_site(path)
+    assert (
+        whole.request.lines[0].place == "env" and whole.partitions[0].max_nodes_per_job == 64 and whole.traps
+    )
+    assert "#SBATCH --gres=gpu:4" in render(Job(script="t.py", hours=1, account="project_123"), whole)
+    assert "allows 64" in " ".join(
+        refusals(Job(script="t.py", hours=1, nodes=65, account="project_123"), whole)
+    )
 
 
 @pytest.mark.parametrize(

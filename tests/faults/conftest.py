@@ -147,7 +147,9 @@ class Batch:
 
     def rows(self, out: Path) -> list[tuple[str, str, float]]:
         with sqlite3.connect(out / "results.sqlite") as connection:
-            return connection.execute("SELECT learner, status, score FROM submissions ORDER BY learner").fetchall()
+            return connection.execute(
+                "SELECT learner, status, score FROM submissions ORDER BY learner"
+            ).fetchall()
 
 
 @pytest.fixture(scope="session")

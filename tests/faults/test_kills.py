@@ -35,7 +35,10 @@ class Voyage:
         self.killed: list[str] = []
 
     def disturbed_run(self, run: int) -> None:
-        disturbances = [SERVICES[(self.number + run) % len(SERVICES)], ROOMS[(self.number + run) % len(ROOMS)]]
+        disturbances = [
+            SERVICES[(self.number + run) % len(SERVICES)],
+            ROOMS[(self.number + run) % len(ROOMS)],
+        ]
         self.chance.shuffle(disturbances)
         before = self.finished()
         grader = self.batch.start(self.out)
@@ -123,7 +126,9 @@ def test_whenever_a_writer_is_killed_its_files_are_whole(tmp_path: Path, record_
     from autograder.verdict import Result
 
     chance = random.Random(0)
-    versions = [(Result(learner=name, exercise="x", status="graded"), name * 300_000, name * 200_000) for name in "ab"]
+    versions = [
+        (Result(learner=name, exercise="x", status="graded"), name * 300_000, name * 200_000) for name in "ab"
+    ]
     write_result(tmp_path / "a" / "x", *versions[0])
     times = 400 if os.environ.get("SOAK") else 40
     record_property("kills", times)

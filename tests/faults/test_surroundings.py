@@ -102,7 +102,12 @@ def test_without_shared_memory(small: Batch, quiet, tmp_path: Path, how: str):
         line = with_mounts("mount -t tmpfs -o ro,size=4k tmpfs /dev/shm")
     else:
         devices = f"for name in null zero full random urandom tty; do touch {tmp_path}/$name; mount --bind /dev/$name {tmp_path}/$name; done"
-        line = with_mounts(f"mount -t tmpfs tmpfs {tmp_path}", devices, f"mount --rbind {tmp_path} /dev", "test ! -e /dev/shm")
+        line = with_mounts(
+            f"mount -t tmpfs tmpfs {tmp_path}",
+            devices,
+            f"mount --rbind {tmp_path} /dev",
+            "test ! -e /dev/shm",
+        )
     out = tmp_path.parent / f"{tmp_path.name}-results"
     done = small.grade(out, line)
     assert done.returncode == 0, done.stderr + done.stdout

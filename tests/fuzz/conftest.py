@@ -17,7 +17,9 @@ SOAK = bool(os.environ.get("SOAK"))
 
 def examples(short: int) -> settings:
     """`short` examples in `make test`, fourteen times as many in `make soak`: more than 20,000 in all."""
-    return settings(max_examples=14 * short if SOAK else short, deadline=None, suppress_health_check=list(HealthCheck))
+    return settings(
+        max_examples=14 * short if SOAK else short, deadline=None, suppress_health_check=list(HealthCheck)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +38,27 @@ def at_most(seconds: float) -> Iterator[None]:
     assert taken < seconds, f"{taken:.1f} s of processor time"
 
 
-TEXTS = st.text(st.characters(), max_size=8) | st.sampled_from(
-    ["", "code", "stdout", "rank", "\x00", "\ud800", "\udcff", "\x1b[2J", "\u202e", "<script>"]
-) | st.sampled_from([400, 70_000]).map("9".__mul__)
-NUMBERS = st.integers() | st.floats() | st.sampled_from([0, -1, 2**31, 2**53, 2**63, -(2**63) - 1, 10**400, 1e308])
+TEXTS = (
+    st.text(st.characters(), max_size=8)
+    | st.sampled_from(
+        ["", "code", "stdout", "rank", "\x00", "\ud800", "\udcff", "\x1b[2J", "\u202e", "<script>"]
+    )
+    | st.sampled_from([400, 70_000]).map("9".__mul__)
+)
+NUMBERS = (
+    st.integers() | st.floats() | st.sampled_from([0, -1, 2**31, 2**53, 2**63, -(2**63) - 1, 10**400, 1e308])
+)
 PLAIN = st.none() | st.booleans() | NUMBERS | TEXTS
 
 
-def nested(leaves: st.SearchStrategy[Any], keys: st.SearchStrategy[str], most: int = 6) -> st.SearchStrategy[Any]:
+def nested(
+    leaves: st.SearchStrategy[Any], keys: st.SearchStrategy[str], most: int = 6
+) -> st.SearchStrategy[Any]:
     """Lists and dicts of `leaves`, nested a little."""
     return st.recursive(
-        leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=most
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+        max_leaves=most,
     )
 
 
@@ -75,7 +87,9 @@ def damaged(draw: Any, data: bytes) -> bytes:
         elif harm == "cut":
             del raw[where:]
         elif harm == "insert":
-            raw[where:where] = draw(st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80", b"\x00", b'"', b"}", b"[" * 5000]))
+            raw[where:where] = draw(
+                st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80", b"\x00", b'"', b"}", b"[" * 5000])
+            )
         elif harm == "double":
             raw[where:where] = raw[where : where + draw(st.integers(1, 200))]
         elif harm == "zero":

@@ -19,7 +19,22 @@ from tests.fuzz.conftest import TEXTS, examples, nested
 TIMEOUT_S = 0.3
 SLACK_S = 2.0  # for a machine that is busy
 OPS = ["store", "ready", "done", "outcome", "at", "raised", "missing", "unsendable", "join", "go", ""]
-KEYS = ["op", "waiting", "count", "cpu", "port", "message", "type", "line", "collectives", "value", "peer", "bytes", "start", "end"]
+KEYS = [
+    "op",
+    "waiting",
+    "count",
+    "cpu",
+    "port",
+    "message",
+    "type",
+    "line",
+    "collectives",
+    "value",
+    "peer",
+    "bytes",
+    "start",
+    "end",
+]
 ODD = nested(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
     | st.sampled_from([10**400, -(10**400), float("nan"), torch.ones(2), torch.ones(()), torch.float32, (), {1: 2}, *OPS]),
@@ -27,11 +42,24 @@ ODD = nested(
 )  # fmt: skip
 MESSAGE = st.fixed_dictionaries({"op": st.sampled_from(OPS)}, optional={key: ODD for key in KEYS[1:]}) | ODD
 WAITING = st.fixed_dictionaries(
-    {"op": st.just("at"), "waiting": ODD | st.just({"op": "recv", "peer": 0, "line": "x"}), "count": ODD, "cpu": ODD}
+    {
+        "op": st.just("at"),
+        "waiting": ODD | st.just({"op": "recv", "peer": 0, "line": "x"}),
+        "count": ODD,
+        "cpu": ODD,
+    }
 )
 # What an honest rank does, with something else in between, instead, or too soon.
 STEP = (
-    st.sampled_from([("await", "go"), ("await", "give"), ("close", None), ("wait", 0.02), ("raw", b"\0\0\0\1" + bytes(8) + b"x")])
+    st.sampled_from(
+        [
+            ("await", "go"),
+            ("await", "give"),
+            ("close", None),
+            ("wait", 0.02),
+            ("raw", b"\0\0\0\1" + bytes(8) + b"x"),
+        ]
+    )
     | st.tuples(st.just("say"), MESSAGE | WAITING)
     | st.tuples(st.just("raw"), st.binary(max_size=40))
 )
@@ -82,7 +110,9 @@ def live(sock: socket.socket, steps: list) -> None:
         pass
 
 
-def led(all_steps: list, seconds: float = TIMEOUT_S, args: list | None = None, then: float = SLACK_S) -> Run | RanksFailed:
+def led(
+    all_steps: list, seconds: float = TIMEOUT_S, args: list | None = None, then: float = SLACK_S
+) -> Run | RanksFailed:
     """What `lead` makes of ranks that live like this; fails when it takes too long or says what cannot be printed."""
     pairs = [socket.socketpair() for _ in all_steps]
     ranks = [
@@ -93,12 +123,16 @@ def led(all_steps: list, seconds: float = TIMEOUT_S, args: list | None = None, t
         rank.start()
     start = time.monotonic()
     try:
-        came = lead([ours for ours, _ in pairs], Call("f", args or [], {}, len(pairs), timeout_s=seconds), limit=2**20)
+        came = lead(
+            [ours for ours, _ in pairs], Call("f", args or [], {}, len(pairs), timeout_s=seconds), limit=2**20
+        )
     except RanksFailed as failure:
         came = failure
         said = [str(failure), *failure.states]
         assert failure.kind in ("raised", "not-done", "deadlock", "died", "timeout", "missing", "unsendable")
-        assert all(type(text) is str and len(text) < 10_000 * len(pairs) for text in said), "too long to print"
+        assert all(type(text) is str and len(text) < 10_000 * len(pairs) for text in said), (
+            "too long to print"
+        )
         "".join(said).encode()
     finally:
         taken = time.monotonic() - start

@@ -22,14 +22,33 @@ from autograder.verdict import Result
 from tests.autograder.conftest import write_course
 from tests.fuzz.conftest import TEXTS, at, at_most, examples, nested, places
 
-KEYS = ["output_type", "name", "text", "data", "metadata", "execution_count", "ename", "evalue", "traceback", "image/png"]
+KEYS = [
+    "output_type",
+    "name",
+    "text",
+    "data",
+    "metadata",
+    "execution_count",
+    "ename",
+    "evalue",
+    "traceback",
+    "image/png",
+]
 # What the wire can bring: half characters do not get this far, everything else does.
 SAID = TEXTS.map(lambda text: text.encode("utf-8", "replace").decode())
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | SAID | st.sampled_from([torch.ones(3), torch.float32, (1,)])
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | SAID
+    | st.sampled_from([torch.ones(3), torch.float32, (1,)])
+)
 ODD = nested(LEAVES | st.sampled_from([*KINDS, "image/png", "iVBORw0KGgo="]), st.sampled_from(KEYS))
 OUTPUT = st.fixed_dictionaries(
     {"output_type": st.sampled_from(list(KINDS)) | ODD},
-    optional={key: SAID | ODD for key in KEYS[1:-1]} | {"data": st.dictionaries(st.sampled_from(KEYS[-3:]), SAID | ODD)},
+    optional={key: SAID | ODD for key in KEYS[1:-1]}
+    | {"data": st.dictionaries(st.sampled_from(KEYS[-3:]), SAID | ODD)},
 )
 OUTPUTS = st.lists(OUTPUT | ODD, max_size=4) | ODD
 LIMIT = 64 * 1024
@@ -97,7 +116,9 @@ def test_cells_that_answer_anything(tiny, data):
             raise RoomGone
         if what == "late":
             raise TimeoutError
-        return data.draw(st.dictionaries(st.sampled_from(["outputs", "count", "status", "op"]), OUTPUTS | LEAVES))
+        return data.draw(
+            st.dictionaries(st.sampled_from(["outputs", "count", "status", "op"]), OUTPUTS | LEAVES)
+        )
 
     exercise, assembled, _ = tiny
     with at_most(seconds=5):
@@ -139,5 +160,3 @@ def no_tensors(value):
         return True
     except (TypeError, ValueError):
         return False
-
-

@@ -17,8 +17,21 @@ from autograder.submission import Rejected, Submission, read_submission
 from tests.autograder.conftest import write_course
 from tests.fuzz.conftest import PLAIN, at, at_most, damaged, examples, nested, places
 
-KEYS = ["metadata", "nbgrader", "grade_id", "solution", "source", "tags", "points", "cells", "nbformat", "all_aboard"]
-JUNK = nested(PLAIN | st.sampled_from(["first", "second", "check", "two-sums", "code", 4]), st.sampled_from(KEYS))
+KEYS = [
+    "metadata",
+    "nbgrader",
+    "grade_id",
+    "solution",
+    "source",
+    "tags",
+    "points",
+    "cells",
+    "nbformat",
+    "all_aboard",
+]
+JUNK = nested(
+    PLAIN | st.sampled_from(["first", "second", "check", "two-sums", "code", 4]), st.sampled_from(KEYS)
+)
 # JSON that no Python value is written as, or not by everybody: put in as text.
 TOKENS = [
     "NaN", "-Infinity", "1e999", "-0", "9" * 5000, "1." + "0" * 5000, "1E" + "9" * 300, "[" * 3000 + "]" * 3000,
@@ -48,7 +61,9 @@ def changed(draw, sound):
             break
         path = draw(st.sampled_from(paths))
         inner, key = at(data, path[:-1]), path[-1]
-        change = draw(st.sampled_from(["junk", "junk", "token", "delete", "double", "graft", "wrap", "many", "key"]))
+        change = draw(
+            st.sampled_from(["junk", "junk", "token", "delete", "double", "graft", "wrap", "many", "key"])
+        )
         if change == "junk":
             inner[key] = draw(JUNK)
         elif change == "token":

@@ -51,7 +51,10 @@ def wire_target(_: Path):
         except wire.WireError:
             pass
 
-    values = [[1, 2.5, None, "text", (True, float("inf")), {"a": 2**70}], {"x": torch.ones(2, 3), "d": torch.float16}]
+    values = [
+        [1, 2.5, None, "text", (True, float("inf")), {"a": 2**70}],
+        {"x": torch.ones(2, 3), "d": torch.float16},
+    ]
     messages = [wire.encode(value) for value in values]
     return target, [len(text).to_bytes(2, "big") + text + blob for text, blob in messages]
 

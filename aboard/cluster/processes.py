@@ -1,0 +1,71 @@
+"""A cluster's processes, as they are seen from outside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+MARK = "ABOARD_CLUSTER"  # in the environment of every process of a cluster
+
+
+def start_time(pid: int) -> int:
+    """When it started, in the kernel's ticks, which tells it from a later process of the same number; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(field) for field in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def seen_from_here(inside: dict[str, int], first: int | None) -> dict[str, int]:
+    """host → process, numbered as the cluster does → the same as they are numbered here."""
+    numbers: dict[int, int] = {}
+    below = [first] if first else []
+    for pid in below:
+        below += children(pid)
+        for line in _status(pid):
+            if line.startswith("NSpid:") and len(line.split()) > 2:
+                numbers[int(line.split()[2])] = pid
+    return {host: numbers[pid] for host, pid in inside.items() if pid in numbers}
+
+
+def end_marked(name: str) -> None:
+    """End every process of the cluster `name` but this one: those that carry its mark, and Slurm's tasks."""
+    marks = (f"{MARK}={name}".encode(), f"SLURM_CLUSTER_NAME={name}".encode())
+    for _ in range(50):
+        found = [pid for pid in _own_processes() if any(mark in _environment(pid) for mark in marks)]
+        if not found:
+            return
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.05)
+
+
+def _own_processes() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != os.getpid()]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _status(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,203 @@
+"""What a judge does with a supercomputer, as one does it on a login node: hand in scripts, look at records, pull cables.
+
+The cluster is a real Slurm in miniature (`aboard.cluster`). `Login` works on one that stands where it runs: a learner's
+own machine, or the inside of a wall (`sandbox/cluster_server.py`). All it takes and returns is plain data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from aboard.cluster import Cluster, records
+from aboard.errors import UserError
+
+MOST_TEXT = 256 * 1024  # bytes of a file or of an output that are handed on
+MOST_FILES = 200
+
+
+class Broken(Exception):
+    """The cluster does not do what clusters do any more: what ran on it has ended a part of it."""
+
+
+class Supercomputer(Protocol):
+    """What `Login` offers, wherever the cluster stands."""
+
+    def put(self, name: str, text: str) -> None: ...
+    def run(self, script: str, seconds: float) -> dict[str, Any]: ...
+    def serve(self, program: str) -> None: ...
+    def submit(self, script: str, options: Sequence[str] = ()) -> dict[str, Any]: ...
+    def wait(self, jobs: Sequence[int], seconds: float) -> list[dict[str, Any]]: ...
+    def until(self, name: str, text: str, seconds: float) -> bool: ...
+    def read(self, pattern: str) -> dict[str, str]: ...
+    def signal(self, job: int, name: str) -> None: ...
+    def cancel(self, job: int) -> None: ...
+    def fault(self, what: str, node: str, rate: str = "") -> None: ...
+    def carried(self) -> dict[str, list[int]]: ...
+    def close(self) -> None: ...
+
+
+class Login:
+    """The login node of a cluster that this makes, with a folder of its own for scripts and what they write."""
+
+    def __init__(
+        self, nodes: int, site: str | None, rate: str, place: Path, around_slurmd: Sequence[str] = ()
+    ) -> None:
+        """Raises UserError where no cluster can be had."""
+        self.cluster = Cluster.up(nodes, site, rate, place / "cluster", around_slurmd=around_slurmd)
+        self.folder = place / "work"
+        self.folder.mkdir()
+        self.served: list[subprocess.Popen[bytes]] = []
+        self.confine = list(around_slurmd)  # what runs on the login node is no more trusted than a job
+
+    def put(self, name: str, text: str) -> None:
+        """Write a file into the folder that jobs start in."""
+        path = self.folder / name
+        path.unlink(missing_ok=True)  # whatever a job has made of it
+        path.write_text(text, encoding="utf-8")
+
+    def run(self, script: str, seconds: float) -> dict[str, Any]:
+        """Run a shell script on the login node: {"status": how it ended, "output": what it printed}.
+
+        A script that is not done after so many seconds is ended; its status is 124.
+        """
+        limited = ["timeout", "--kill-after=1", f"{seconds:.1f}", "bash", "-s"]
+        try:
+            done = self.cluster.ask(
+                *self.confine, *limited, cwd=self.folder, text=script, timeout=seconds + 10
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Broken(f"the login node does not answer ({type(error).__name__})") from None
+        return {"status": done.returncode, "output": (done.stdout + done.stderr)[:MOST_TEXT]}
+
+    def serve(self, program: str) -> None:
+        """Start a Python program of the judge's on the login node, which runs there until the cluster is down."""
+        self.put("served.py", program)
+        command = self.cluster.command([*self.confine, sys.executable, "served.py"], cwd=self.folder)
+        self.served.append(
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        )
+
+    def submit(self, script: str, options: Sequence[str] = ()) -> dict[str, Any]:
+        """{"job": its number}, or {"refused": what sbatch said}."""
+        done = self._ask("sbatch", "--parsable", *options, text=script)
+        if done.returncode:
+            return {"refused": _clipped(_reasons(done.stderr) or done.stdout.strip())}
+        try:
+            return {"job": int(done.stdout.strip().splitlines()[-1].partition(";")[0])}
+        except (ValueError, IndexError):
+            raise Broken(f"sbatch printed {_clipped(done.stdout)!r} for a job's number") from None
+
+    def wait(self, jobs: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+        """The records of the jobs once all are over, or as they are after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = [self._record(number) for number in jobs]
+            if all(one["over"] for one in found) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.1)
+
+    def until(self, name: str, text: str, seconds: float) -> bool:
+        """Wait until the file holds the text; whether it does."""
+        deadline = time.monotonic() + seconds
+        while text not in _head(self.folder / name):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def read(self, pattern: str) -> dict[str, str]:
+        """Files of the folder whose names fit, and what they hold; links are not followed."""
+        paths = sorted(self.folder.glob(pattern))[:MOST_FILES]
+        return {path.name: _head(path) for path in paths if path.is_file() and not path.is_symlink()}
+
+    def signal(self, job: int, name: str) -> None:
+        """Send the signal to the job's script, and to nothing else: as Slurm does when time runs out."""
+        self._ask("scancel", f"--signal={name}", "--batch", str(job))
+
+    def cancel(self, job: int) -> None:
+        """End the job, now."""
+        self._ask("scancel", str(job))
+
+    def fault(self, what: str, node: str, rate: str = "") -> None:
+        """cut, slow (to a rate) or heal the link of a node; or drain the node, so that no job starts there."""
+        try:
+            self.cluster.slow(node, rate) if what == "slow" else getattr(self.cluster, what)(node)
+        except UserError as error:
+            raise Broken(str(error)) from None
+
+    def carried(self) -> dict[str, list[int]]:
+        """Node → bytes its link has sent and received since the cluster came up, as the kernel counts them."""
+        try:
+            return {node: list(pair) for node, pair in self.cluster.links()["bytes"].items()}
+        except UserError as error:
+            raise Broken(str(error)) from None
+
+    def close(self) -> None:
+        self.cluster.down()
+        for program in self.served:
+            program.kill()
+            program.wait()
+
+    def _record(self, number: int) -> dict[str, Any]:
+        done = self._ask("scontrol", "show", "job", "-o", "-d", str(number))
+        if done.returncode or not done.stdout.startswith("JobId="):
+            raise Broken(f"scontrol says of job {number}: {_clipped(done.stderr or done.stdout)}")
+        tasks = []
+        for line in done.stdout.strip().splitlines():
+            one = records._job(line)
+            gpus = re.search(r"JOB_GRES=gpu\S*?:(\d+)", line)
+            cores = re.search(r" NumCPUs=(\d+)", line)
+            count = re.search(r" NumTasks=(\d+)", line)
+            tasks.append(
+                {
+                    "id": one.id, "state": one.state, "over": one.over, "exit_code": one.exit_code, "signal": one.signal,
+                    "nodes": one.nodes, "account": one.account, "partition": one.partition, "minutes": one.minutes,
+                    "restarts": one.restarts, "reason": one.reason, "name": one.name,
+                    "gpus": int(gpus[1]) if gpus else 0, "cores": int(cores[1]) if cores else 0,
+                    "tasks": int(count[1]) if count else 0, "index": one.fields.get("ArrayTaskId", ""),
+                    "at_once": one.fields.get("ArrayTaskThrottle", ""),
+                    "output": _head(one.output),
+                }
+            )  # fmt: skip
+        if len(tasks) == 1 and not tasks[0]["index"]:
+            return tasks[0]
+        return {**tasks[0], "id": number, "over": all(t["over"] for t in tasks), "array": tasks}
+
+    def _ask(self, *command: str, text: str | None = None) -> Any:
+        try:
+            done = self.cluster.ask(*command, cwd=self.folder, text=text, timeout=10)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Broken(f"{command[0]} does not come back ({type(error).__name__})") from None
+        if "Unable to contact slurm controller" in done.stderr:
+            raise Broken("slurmctld does not answer any more")
+        return done
+
+
+def _head(path: Path) -> str:
+    """The first part of a file, as text; nothing when it is not a plain file of somebody's."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            return file.read(MOST_TEXT).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _reasons(text: str) -> str:
+    """What sbatch printed, without the line that says nothing where a machine's own words stand before it."""
+    lines = text.strip().splitlines()
+    told = [line for line in lines if not line.endswith("submission failed: Unspecified error")]
+    return "\n".join(told or lines)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 500 else text[:497] + "…"
