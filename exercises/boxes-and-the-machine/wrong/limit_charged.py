@@ -1,0 +1,11 @@
+"""Charges the longest time that the site allows.
+
+fails: charged as limit-charged
+"""
+# %% charge
+def charge(job, site):
+    placed = layout(job, site)
+    nodes = placed["nodes"] if site["whole_nodes"] else placed["ranks"] / site["gpus_per_node_slurm"]
+    unit = site["billing_unit"]
+    per_node = {"node-hour": 1, "GPU-hour": site["modules_per_node"], "core-hour": site["cores_per_node"]}[unit]
+    return {"unit": unit, "amount": nodes * per_node * site["max_walltime_h"]}

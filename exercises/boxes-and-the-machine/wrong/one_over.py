@@ -1,0 +1,16 @@
+"""Lets a job through that is one beyond the limit.
+
+fails: refusals as one-over
+"""
+# %% request
+def request(job, site):
+    placed = layout(job, site)
+    if placed["nodes"] > site["max_nodes_per_job"] + 1:
+        raise ValueError(f"at most {site['max_nodes_per_job']} nodes")
+    if job["hours"] > site["max_walltime_h"] + 1:
+        raise ValueError(f"at most {site['max_walltime_h']} hours")
+    name, _, tag = job["image"].split("/")[-1].partition(":")
+    image = f"{site['storage']['project']}/{name}_{tag or 'latest'}.sif"
+    data = f"{site['storage']['scratch']}/{job['data'].removeprefix('s3://')}"
+    placed.update(charge=charge(job, site), walltime_min=int(60 * job["hours"]), container=image, data=data)
+    return placed

@@ -1,0 +1,11 @@
+"""What one hour costs, without the hours.
+
+fails: charged as no-hours
+"""
+# %% charge
+def charge(job, site):
+    placed = layout(job, site)
+    nodes = placed["nodes"] if site["whole_nodes"] else placed["ranks"] / site["gpus_per_node_slurm"]
+    unit = site["billing_unit"]
+    per_node = {"node-hour": 1, "GPU-hour": site["modules_per_node"], "core-hour": site["cores_per_node"]}[unit]
+    return {"unit": unit, "amount": nodes * per_node}

@@ -1,0 +1,20 @@
+"""Sets the variables for the shell alone.
+
+fails: offline as not-exported
+fails: once as result-first
+"""
+# %% job
+def job_script(nodes: int, ranks: int, minutes: int, account: str, target: str, scratch: str) -> str:
+    """A job script for sbatch: `nodes` × `ranks` ranks, all offline."""
+    return textwrap.dedent(f"""\
+        #!/bin/bash
+        #SBATCH --account={account}
+        #SBATCH --time={minutes}
+        #SBATCH --nodes={nodes}
+        #SBATCH --ntasks-per-node={ranks}
+        #SBATCH --gres=gpu:{ranks}
+        HF_HOME=$PWD/{target}
+        HF_HUB_OFFLINE=1
+        XDG_CACHE_HOME=$PWD/{scratch}/cache
+        srun python train.py
+    """)

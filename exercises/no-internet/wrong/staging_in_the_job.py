@@ -1,0 +1,20 @@
+"""Fetches the model at the start of the job script, on the first node.
+
+fails: offline as reaches-out
+fails: once as result-first
+"""
+# %% job
+def job_script(nodes: int, ranks: int, minutes: int, account: str, target: str, scratch: str) -> str:
+    """A job script for sbatch: `nodes` × `ranks` ranks, all offline."""
+    return textwrap.dedent(f"""\
+        #!/bin/bash
+        #SBATCH --account={account}
+        #SBATCH --time={minutes}
+        #SBATCH --nodes={nodes}
+        #SBATCH --ntasks-per-node={ranks}
+        #SBATCH --gres=gpu:{ranks}
+        set -e
+        export HF_HOME=$PWD/{target} HF_HUB_OFFLINE=1 XDG_CACHE_HOME=$PWD/{scratch}/cache
+        curl -fsS -o $HF_HOME/SHA256SUMS $HF_ENDPOINT/SHA256SUMS
+        srun python train.py
+    """)

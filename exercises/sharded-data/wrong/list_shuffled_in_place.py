@@ -1,0 +1,21 @@
+"""Shuffles the list it was handed, which is then another one in the next epoch.
+
+fails: order as depends-on-history
+"""
+# %% samples
+def samples(shards, rank, world_size, worker, workers, epoch, seed):
+    process, processes = rank * workers + worker, world_size * workers
+    order = random.Random(f"{seed}, {epoch}")
+    order.shuffle(shards)
+    mixed = shards
+    if len(mixed) >= processes:
+        mine, part, parts = mixed[process::processes], 0, 1
+    else:
+        mine, part = [mixed[process % len(mixed)]], process // len(mixed)
+        parts = len(range(process % len(mixed), processes, len(mixed)))
+    for shard in mine:
+        with tarfile.open(shard, "r:") as tar:
+            inside = [(member.name, tar.extractfile(member).read()) for member in tar if member.isfile()]
+        inside = inside[part::parts]
+        order.shuffle(inside)
+        yield from inside

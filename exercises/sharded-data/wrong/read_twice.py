@@ -1,0 +1,17 @@
+"""Each file is read to know its size, and opened again to be packed.
+
+fails: pack_cost as opened-twice
+"""
+# %% pack
+def pack(folder: str, out: str, samples_per_shard: int) -> list[str]:
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    shards = []
+    for start in range(0, len(files), samples_per_shard):
+        shard = Path(out) / f"shard-{len(shards):05d}.tar"
+        with tarfile.open(shard, "w") as tar:
+            for file in files[start : start + samples_per_shard]:
+                if len(file.read_bytes()) < 0:
+                    continue
+                tar.add(file, arcname=file.relative_to(folder).as_posix())
+        shards.append(str(shard))
+    return shards
