@@ -93,7 +93,7 @@ def shell(on: Annotated[str, typer.Option("--on", help="login, or a node.")] = "
     title = cluster.shape.site or "mini"
     # The cluster's folder cannot be seen from inside it: what the shell reads first is handed over open.
     rc = os.memfd_create("bashrc", 0)
-    os.write(rc, f"[ -f ~/.bashrc ] && . ~/.bashrc\nPS1='[{title} \\h \\w]\\$ '\n".encode())
+    os.write(rc, f"[ -f ~/.bashrc ] && . ~/.bashrc\nPS1='[{title} \\h \\W]\\$ '\n".encode())
     os.lseek(rc, 0, os.SEEK_SET)
     _become(cluster.command(["bash", "--rcfile", f"/proc/self/fd/{rc}", "-i"], on))
 

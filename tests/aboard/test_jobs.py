@@ -366,6 +366,8 @@ def test_when_time_runs_out_it_saves_is_requeued_and_goes_on_to_the_same_loss(le
     assert done.state == "COMPLETED" and done.restarts >= 1, said
     saved = re.findall(r"told to stop: saved after (\d+) steps", said)
     began = re.findall(r"2 ranks, step (\d+) of 100", said)
+    if began[-1] == "100":  # told after its last step: it starts once more, and finds that nothing is left to do
+        began.pop()
     assert began == ["0", *saved] and 0 < int(saved[0]) < 100
     assert loss(said) == alone
 
