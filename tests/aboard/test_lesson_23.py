@@ -20,7 +20,7 @@ RUN = "import subprocess, sys; sys.exit(subprocess.run(['bash', '-euc', sys.argv
 def as_a_script(block: str) -> str:
     """The lines for a terminal, with what a person does there by eye and hand: look until it is there, end with Ctrl-C."""
     lines = [line.split("#")[0].rstrip() for line in block.splitlines()]
-    look = "timeout 90 bash -c 'until grep -qs \"{}\" example-1.out; do sleep 0.2; done'"
+    look = "timeout 240 bash -c 'until grep -qs \"{}\" example-1.out; do sleep 0.2; done' || {{ squeue; cat example-1.out; exit 1; }}"
     lines = [look.format("^step 50") if line == "cat example-1.out" else line for line in lines]
     lines = [
         look.format("^final loss") + "; cat example-1.out" if line.startswith("tail -f") else line
@@ -52,7 +52,7 @@ def test_what_the_lesson_says_works_for_an_ordinary_user():
         script = (
             f"cd; export PATH={bin_folder}:$PATH ABOARD_CLUSTER_DIR=$HOME/cluster\n{as_a_script(block[1])}"
         )
-        done = ordinary_user.run(["-c", RUN, script], home, timeout=240)
+        done = ordinary_user.run(["-c", RUN, script], home, timeout=600)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         saved = re.findall(r"told to stop: saved after (\d+) steps", done.stdout)
         began = re.findall(r"8 ranks, step (\d+) of 300", done.stdout)
