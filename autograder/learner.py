@@ -68,8 +68,12 @@ class MeasuredRun(Run):
         for rank, count in enumerate(counters.strangers or []):
             if count > 0:
                 raise Finding("other-processes", f"at least {count} beside rank {rank}")
-        held = counters.held_before_bytes or [0] * len(super().peak_bytes or [])
-        return [taken + before for taken, before in zip(super().peak_bytes or [], held, strict=True)] or None
+        # What was taken around the call may have served it: it counts as if it had been taken in it.
+        peak, held = counters.peak_bytes, counters.held_before_bytes
+        early, late = counters.early_bytes, counters.late_bytes
+        if peak is None or held is None or early is None or late is None:
+            return peak
+        return [h + e + max(p, la) for p, h, e, la in zip(peak, held, early, late, strict=True)]
 
     def _meters_agree(self) -> None:
         counted = self.counters.sent_bytes
@@ -159,6 +163,23 @@ class Crew:
         """Every rank calls `function(answers, …)` of drive.py; arguments as in `call`, `returns` as in `Learner.drive`."""
         run = self._learner._run(Call(function, self._spread(per_rank), common, self.world_size, drive=True))
         return _made_by_drive(run, returns)
+
+    def converse(
+        self, function: str, *per_rank: list[Any], later: list[list[Any]], says: Any, returns: Any, **common: Any
+    ) -> Run:
+        """Like `drive`, with a generator of drive.py, which is given more while it runs.
+
+        The k-th time rank r yields, the value stands in the run's `said[r][k]`, and the rank goes on with `later[k][r]`.
+        So what it is to work on later is not there before it has shown what it made of what came first: nobody can do
+        all of the work at once, and keep nothing. says, returns: the forms of what drive.py yields and returns.
+        """
+        call = Call(function, self._spread(per_rank), common, self.world_size, drive=True)
+        call.later = self._spread(tuple(later))
+        run = _made_by_drive(self._learner._run(call), returns)
+        for rank, said in enumerate(run.said):
+            if len(said) != len(later) or not has_form(said, [says]):
+                raise Finding("answered-in-its-place", f"what rank {rank} said on the way has another form")
+        return run
 
     def _spread(self, per_rank: tuple[list[Any], ...]) -> list[list[Any]]:
         for values in per_rank:

@@ -26,7 +26,11 @@ SMALL = 4 * 2**20  # bytes a rank may send at a time before it is asked for what
 
 @dataclass
 class Call:
-    """What every rank is asked to run. `args` are per rank: args[k][r] is positional argument k of rank r."""
+    """What every rank is asked to run. `args` are per rank: args[k][r] is positional argument k of rank r.
+
+    later: what the function is given while it runs, when it is a generator. Each time rank r yields a value it gets the
+    next one, later[0][r], later[1][r], …; until then nothing of it is there. Values it yields are small.
+    """
 
     function: str
     args: list[list[Any]]
@@ -36,6 +40,7 @@ class Call:
     timeout_s: float = 60.0
     address: str = ""  # where the ranks meet: a file they share, or the IP address of rank 0
     interface: str = ""
+    later: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -60,7 +65,7 @@ class Counters:
 class Run:
     """What came back from N ranks.
 
-    outputs: one value per rank. collectives: per rank, every call into torch.distributed as that rank's own process
+    outputs: one value per rank. said: per rank, what it yielded on the way. collectives: per rank, every call into torch.distributed as that rank's own process
     counted it. sent_bytes, received_bytes: per rank, what its network interface carried, headers included, from the
     kernel; None where ranks share one interface. peak_bytes: per rank, growth of its memory above what it had when it
     got "go". seconds: from "go" to the last rank's return.
@@ -71,6 +76,7 @@ class Run:
     collectives: list[list[Collective]] = field(default_factory=list)
     counters: Counters = field(default_factory=Counters)
     seconds: float = 0.0
+    said: list[list[Any]] = field(default_factory=list)
 
     @property
     def peak_bytes(self) -> list[int] | None:
@@ -134,6 +140,7 @@ class _Member:
         "starting"  # starting → ready → running → returned → delivered, or raised/missing/unsendable/died
     )
     report: dict[str, Any] = field(default_factory=dict)
+    said: list[Any] = field(default_factory=list)
     position: dict[str, Any] = field(default_factory=dict)
     failed_at: float | None = None
 
@@ -227,6 +234,7 @@ class _Voyage:
                 [_collectives(m.report) for m in self.members],
                 counters,
                 seconds,
+                [m.said for m in self.members],
             )
         finally:
             self.selector.close()
@@ -252,6 +260,9 @@ class _Voyage:
     def _lose(self, member: _Member) -> None:
         if member.state != "delivered":
             member.state, member.failed_at = "died", time.monotonic()
+        self._stop_listening(member)
+
+    def _stop_listening(self, member: _Member) -> None:
         try:
             self.selector.unregister(self.socks[member.rank])
         except (KeyError, ValueError):
@@ -281,11 +292,23 @@ class _Voyage:
                 self._take(member, message)
                 message = member.inbox._take()
         except wire.WireError as error:
-            member.state, member.failed_at = "unsendable", time.monotonic()
-            member.report = {"message": str(error)}
-            self.selector.unregister(self.socks[member.rank])
+            self._refuse(member, str(error))
         except (EOFError, OSError):
             self._lose(member)
+
+    def _refuse(self, member: _Member, why: str) -> None:
+        member.state, member.failed_at, member.report = "unsendable", time.monotonic(), {"message": why}
+        self._stop_listening(member)
+
+    def _answer(self, member: _Member, value: Any) -> None:
+        """It has said something on the way, and gets what it is to go on with."""
+        number = len(member.said)
+        if number == len(self.call.later) or member.inbox.taken > SMALL:
+            self._refuse(member, "more on the way than it was asked for")
+            return
+        member.said.append(value)
+        self.moved_at = time.monotonic()
+        self._say(member, {"op": "next", "value": self.call.later[number][member.rank]})
 
     def _take(self, member: _Member, message: Any) -> None:
         """One message of a rank. What it says must fit what was asked: a rank that answers early is not heard."""
@@ -300,6 +323,8 @@ class _Voyage:
                 self._say(other, {"op": "join", "port": message["port"]})
         elif op == "ready" and member.state == "starting":
             member.state, self.moved_at = "ready", time.monotonic()
+        elif op == "said" and member.state == "running":
+            self._answer(member, message.get("value"))
         elif op == "done" and member.state == "running":
             member.state, self.moved_at = "returned", time.monotonic()
         elif op == "outcome" and member.state == "returned":

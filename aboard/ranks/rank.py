@@ -9,6 +9,7 @@ bytes and memory are read from the kernel.
 
 from __future__ import annotations
 
+import inspect
 import os
 import queue
 import socket
@@ -16,7 +17,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -73,6 +74,8 @@ def _serve(sock: socket.socket, lookup: Lookup) -> None:
         _await(orders, "go")
         meter.start()
         value = function(*call["args"], **call["kwargs"])
+        if inspect.isgenerator(value):
+            value = _converse(value, say, orders)
         say({"op": "done"})
         _await(orders, "give")
         try:
@@ -88,6 +91,19 @@ def _serve(sock: socket.socket, lookup: Lookup) -> None:
         else:
             say(describe_error(error) | {"collectives": meter.as_data()})
     _await(orders, "bye")
+
+
+def _converse(
+    steps: Generator[Any, Any, Any], say: Callable[[dict[str, Any]], None], orders: queue.SimpleQueue[Any]
+) -> Any:
+    """Run `steps`: hand over each value it yields and give it what comes back; what it returns in the end."""
+    try:
+        said = next(steps)
+        while True:
+            say({"op": "said", "value": said})
+            said = steps.send(_await(orders, "next").pop("value"))
+    except StopIteration as end:
+        return end.value
 
 
 def _listen(sock: socket.socket, lock: Any, meter: Meter, orders: queue.SimpleQueue[Any]) -> None:

@@ -22,25 +22,27 @@ def train(answers, scale, target, start, steps, settings):
     return params
 
 
-def train_layers(answers, gradients, settings):
-    """Two steps of a model of as many vectors as `gradients` has, each with an optimizer of its own.
+def train_layers(answers, layers, numel, settings):
+    """Two steps of a model of `layers` vectors of `numel` elements, each with an optimizer of its own.
 
-    gradients: this rank's, one for each layer; in the second step they come backwards.
-
-    Layer after layer is updated, so what a step needs for a moment is small beside what the optimizers keep.
-    Returns a fingerprint of each layer with its first and last element, and what whole-layer tensors the first optimizer still holds (to name a
+    Layer after layer is updated, so what a step needs for a moment is small beside what the optimizers keep. Each time
+    it yields what became of a layer (its fingerprint, its first and its last element; nothing at first), it is given
+    this rank's gradient for the next one: so those of the second step come when all of the first one is done, and what
+    it needs of the first has to be kept.
+    Returns what became of the last layer, and what whole-layer tensors the first optimizer still holds (to name a
     mistake only; how much memory it is, the kernel says).
     """
     # In place of what was given back, so that the growth that is measured begins at zero and not below.
     ballast = torch.ones(give_back_what_is_freed() // 4 + 500_000)
-    model = [torch.linspace(0.5, 1.5 + layer, g.numel()) for layer, g in enumerate(gradients)]
+    model = [torch.linspace(0.5, 1.5 + layer, numel) for layer in range(layers)]
     optimizers = [answers.ShardedAdamW(params, **settings) for params in model]
-    for backwards in (False, True):
-        for gradient, optimizer in zip(gradients, optimizers, strict=True):
-            optimizer.step(gradient.flip(0) if backwards else gradient.clone())
-    prints = [[fingerprint(p), float(p[0]), float(p[-1])] for p in model]
+    became = []
+    for _ in range(2):
+        for params, optimizer in zip(model, optimizers, strict=True):
+            optimizer.step((yield became))
+            became = [fingerprint(params), float(params[0]), float(params[-1])]
     del ballast
-    return {"prints": prints, "kept": whole_tensors(optimizers[0], model[0])}
+    return {"last": became, "kept": whole_tensors(optimizers[0], model[0])}
 
 
 def whole_tensors(optimizer, params):

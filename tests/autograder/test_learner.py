@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autograder.learner import has_form
+from autograder.expect import Finding
+from autograder.learner import HereAndNow, Learner, has_form
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,41 @@ def test_what_was_asked_for(value, form):
 )  # fmt: skip
 def test_what_was_not(value, form):
     assert not has_form(value, form)
+
+
+def steps(answers, mine, rate):
+    """What drive.py may be: it gives back the sum so far, times `rate`, for each number it is given."""
+    total = mine
+    for _ in range(2):
+        total += yield [rate * total]
+    return total
+
+
+def conversing(function=steps):
+    room = HereAndNow({}, {"steps": function})
+    return Learner(room, lambda: 20.0, local=True).on_ranks(2)
+
+
+def test_in_a_conversation_a_rank_is_given_more_each_time_it_has_said_something():
+    run = conversing().converse("steps", [1, 2], later=[[10, 20], [100, 200]], says=[int], returns=int, rate=3)
+    assert run.outputs == [111, 222] and run.said == [[[3], [33]], [[6], [66]]]
+
+
+def test_what_is_said_on_the_way_must_have_the_form_and_the_number_that_were_asked_for():
+    later = [[10, 20], [100, 200]]
+    with pytest.raises(Finding, match="said on the way has another form") as found:
+        conversing().converse("steps", [1, 2], later=later, says=[float], returns=int, rate=3)
+    assert found.value.diagnosis == "answered-in-its-place"
+    with pytest.raises(Finding, match="said on the way has another form"):  # it never asks for the last one
+        conversing().converse("steps", [1, 2], later=[*later, [0, 0]], says=[int], returns=int, rate=3)
+    with pytest.raises(Finding, match="more on the way than it was asked for"):
+        conversing().converse("steps", [1, 2], later=later[:1], says=[int], returns=int, rate=3)
+
+
+def test_a_conversation_that_goes_wrong_is_told_like_any_other_call():
+    def breaks_off(answers, mine):
+        given = yield []
+        raise ArithmeticError(f"cannot go on with {given}")
+
+    with pytest.raises(Finding, match="ArithmeticError: cannot go on with 10 on rank 0"):
+        conversing(breaks_off).converse("steps", [1, 2], later=[[10, 10]], says=[int], returns=int)

@@ -18,7 +18,7 @@ from tests.fuzz.conftest import TEXTS, examples, nested
 
 TIMEOUT_S = 0.3
 SLACK_S = 2.0  # for a machine that is busy
-OPS = ["store", "ready", "done", "outcome", "at", "raised", "missing", "unsendable", "join", "go", ""]
+OPS = ["store", "ready", "said", "done", "outcome", "at", "raised", "missing", "unsendable", "join", "go", ""]
 KEYS = [
     "op",
     "waiting",
@@ -55,6 +55,7 @@ STEP = (
         [
             ("await", "go"),
             ("await", "give"),
+            ("await", "next"),
             ("close", None),
             ("wait", 0.02),
             ("raw", b"\0\0\0\1" + bytes(8) + b"x"),
