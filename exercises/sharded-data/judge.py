@@ -512,13 +512,15 @@ def lazy(learner, draw):
         "reads-all-first",
         unit="shards",
     )
-    ids = found[0]["passes"][0]["ids"]
-    some = shards.shards_of(ids)[:MOST_BEFORE_FIRST]
-    got = shards.with_other_bytes().read_without(learner, some, (0, 1, 0, 1), plan, 1)
+    other, alone, taken = shards.with_other_bytes(), (0, 1, 0, 1), shards.shards_of(found[0]["passes"][0]["ids"])
+    again = other.read_without(learner, taken, alone, plan, other.most) or []
+    same = list(dict.fromkeys(place and place[0] for place in again)) == taken
+    expect.that(same, "result-first", "the same seed and epoch, another order of the shards")
+    first = other.read_without(learner, taken[:MOST_BEFORE_FIRST], alone, plan, 1)
     expect.that(
-        got == [shards.place[ids[0]]],
+        first is not None and len(first) == 1 and first[0] is not None and first[0][0] in taken[:MOST_BEFORE_FIRST],
         "reads-all-first",
-        f"no first sample comes, or another one, when all but the {MOST_BEFORE_FIRST} first shards hold noise",
+        f"no sample of the first shards comes when all but the first {MOST_BEFORE_FIRST} hold noise",
     )
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 
 PAYLOAD = 1 << 20  # bytes that every rank sends to rank 0, and gets back
-PATIENCE_S = 4.0
+PATIENCE_S = 6.0
 SEEN_S = 10.0  # how long it waits for the judge to look at it, which takes a fraction of a second
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
