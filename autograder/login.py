@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aboard.cluster import Cluster, records
+from aboard.cluster.outside import MARK
 from aboard.errors import UserError
 
 MOST_TEXT = 256 * 1024  # bytes of a file or of an output that are handed on
@@ -36,6 +37,7 @@ class Supercomputer(Protocol):
     def wait(self, jobs: Sequence[int], seconds: float) -> list[dict[str, Any]]: ...
     def until(self, name: str, text: str, seconds: float) -> bool: ...
     def read(self, pattern: str) -> dict[str, str]: ...
+    def running(self, program: str) -> list[dict[str, Any]]: ...
     def signal(self, job: int, name: str) -> None: ...
     def cancel(self, job: int) -> None: ...
     def fault(self, what: str, node: str, rate: str = "") -> None: ...
@@ -77,14 +79,21 @@ class Login:
         return {"status": done.returncode, "output": (done.stdout + done.stderr)[:MOST_TEXT]}
 
     def serve(self, program: str) -> None:
-        """Start a Python program of the judge's on the login node, which runs there until the cluster is down."""
-        self.put("served.py", program)
-        command = self.cluster.command([*self.confine, sys.executable, "served.py"], cwd=self.folder)
-        self.served.append(
-            subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+        """Start a Python program of the judge's on the login node, which runs there until the cluster is down.
+
+        It goes there through a pipe and lies in no file, so that it may hold what scripts on that node must not know.
+        """
+        command = self.cluster.command([*self.confine, sys.executable, "-I", "-"], cwd=self.folder)
+        served = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        self.served.append(served)
+        assert served.stdin is not None
+        try:
+            served.stdin.write(program.encode())
+            served.stdin.close()
+        except OSError:
+            raise Broken("the login node takes no program") from None
 
     def submit(self, script: str, options: Sequence[str] = ()) -> dict[str, Any]:
         """{"job": its number}, or {"refused": what sbatch said}."""
@@ -118,6 +127,47 @@ class Login:
         """Files of the folder whose names fit, and what they hold; links are not followed."""
         paths = sorted(self.folder.glob(pattern))[:MOST_FILES]
         return {path.name: _head(path) for path in paths if path.is_file() and not path.is_symlink()}
+
+    def running(self, program: str) -> list[dict[str, Any]]:
+        """The processes that run `python PROGRAM` on the nodes now, as the kernel has them: nothing in a job is asked.
+
+        Of each the "node"; "pid", as it numbers itself; "arguments"; and "variables", its environment when it was started.
+        """
+        places = {} if self.cluster.means == "ports" else self.cluster.places()
+        found = []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit():
+                continue
+            try:
+                words = (
+                    Path(f"/proc/{entry}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")[:-1]
+                )
+                script = next((n for n, word in enumerate(words) if n and not word.startswith("-")), 0)
+                if (
+                    not script
+                    or os.path.basename(words[script]) != program
+                    or not os.path.basename(words[0]).startswith("python")
+                ):
+                    continue
+                text = Path(f"/proc/{entry}/environ").read_bytes().decode("utf-8", "replace")
+                host = os.readlink(f"/proc/{entry}/ns/uts")
+                inner = re.search(
+                    r"^NSpid:.*?(\d+)$", Path(f"/proc/{entry}/status").read_text(), re.MULTILINE
+                )
+            except OSError:
+                continue  # it has ended, or is somebody else's
+            variables = dict(line.partition("=")[::2] for line in text.split("\0") if "=" in line)
+            node = places.get(host) if places else variables.get("SLURMD_NODENAME")
+            if node and inner and variables.get(MARK) in (None, self.cluster.name):
+                found.append(
+                    {
+                        "node": node,
+                        "pid": int(inner[1]),
+                        "arguments": words[script + 1 :][:20],
+                        "variables": variables,
+                    }
+                )
+        return found[:MOST_FILES]
 
     def signal(self, job: int, name: str) -> None:
         """Send the signal to the job's script, and to nothing else: as Slurm does when time runs out."""

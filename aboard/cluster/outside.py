@@ -159,6 +159,12 @@ class Cluster:
             capture_output=True, text=True, errors="replace", timeout=timeout, check=False,
         )  # fmt: skip
 
+    def places(self) -> dict[str, str]:
+        """The kernel's name of each node's host name namespace, by which it is known where a process runs → the node."""
+        return {
+            os.readlink(f"/proc/{pid}/ns/uts"): name for name, pid in self._keepers.items() if name != LOGIN
+        }
+
     # --- faults, to learn from
 
     def cut(self, node: str) -> None:

@@ -81,6 +81,10 @@ class WalledCluster:
         answer: dict[str, str] = self._ask("read", pattern)
         return answer
 
+    def running(self, program: str) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._ask("running", program)
+        return answer
+
     def signal(self, job: int, name: str) -> None:
         self._ask("signal", job, name)
 

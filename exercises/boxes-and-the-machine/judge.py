@@ -133,9 +133,13 @@ def full(job, site):
 
 
 def uneven(job, site):
-    """The last of several nodes is less than half full, and not all nodes can have as many ranks."""
+    """The last of several nodes is less than half full, and not all nodes can have as many ranks.
+
+    Nor would an even share be 4 or 8, which are what somebody has who takes a node's size for granted.
+    """
     count, rest = nodes_of(job, site), gpus_of(job) % site["gpus_per_node_slurm"]
-    return count > 1 and 0 < 2 * rest < site["gpus_per_node_slurm"] and gpus_of(job) % count > 0
+    apart = gpus_of(job) // count not in (4, 8)
+    return count > 1 and 0 < 2 * rest < site["gpus_per_node_slurm"] and gpus_of(job) % count > 0 and apart
 
 
 def layout_cases(draw):
@@ -288,22 +292,40 @@ def place(learner, draw):
     heavy, wide = (gpus, 1, 60 * there["login_minutes"], True), (0, 3 * there["login_cores"], 1, True)
     reached = {"login": "login-for-internet", "refused": "internet-refused-there"}
     online = [(heavy, "compute", reached), (wide, "compute", reached)]
-    for facts, needs, right, otherwise in [(site, *row) for row in rows] + [(there, *row) for row in online]:
-        step = dict(zip(("gpus", "cores", "minutes", "internet"), needs, strict=True))
-        draw.case(
-            f"a step of {step['minutes']} minutes on {step['cores']} cores and {step['gpus']} GPUs, "
-            f"{'with' if step['internet'] else 'without'} internet; login nodes allow {facts['login_minutes']} minutes "
-            f"on {facts['login_cores']} cores; compute nodes with{'' if facts['internet_compute'] else 'out'} internet"
-        )
-        said = asked(learner, "where", step, facts)
-        got = "refused" if said["how"] == "refused" else said["value"]
+    table = [(site, *row) for row in rows] + [(there, *row) for row in online]
+    names = ("gpus", "cores", "minutes", "internet")
+    steps = [dict(zip(names, needs, strict=True)) for _, needs, _, _ in table]
+    words = [
+        f"a step of {step['minutes']} minutes on {step['cores']} cores and {step['gpus']} GPUs, "
+        f"{'with' if step['internet'] else 'without'} internet; login nodes allow {facts['login_minutes']} minutes "
+        f"on {facts['login_cores']} cores; compute nodes with{'' if facts['internet_compute'] else 'out'} internet"
+        for step, (facts, *_) in zip(steps, table, strict=True)
+    ]
+    said = in_any_order(learner, draw, "where", words, [(step, row[0]) for step, row in zip(steps, table, strict=True)])
+    for text, (_, _, right, otherwise), one in zip(words, table, said, strict=True):
+        draw.case(text)
+        one = told(one)
+        got = "refused" if one["how"] == "refused" else one["value"]
         known = isinstance(got, str) and got in ("login", "compute", "refused")
         expect.that(known, "no-place", f"where: yours is {got!r:.80}")
         expect.that(got == right, otherwise.get(got, "refused-for-nothing"), f"yours: {got}")
 
 
+def in_any_order(learner, draw, function, words, cases):
+    """What `function` says of each case, asked in an order that is drawn: who counts how often it was asked learns nothing."""
+    found = {}
+    for number in draw.shuffled(range(len(cases))):
+        draw.case(words[number])
+        found[number] = asked(learner, function, *cases[number])
+    return [found[number] for number in range(len(cases))]
+
+
 def asked(learner, function, first, site):
-    said = learner.drive("ask", function, first, site, returns=ASKED)
+    return learner.drive("ask", function, first, site, returns=ASKED)
+
+
+def told(said):
+    """What was asked, as an answer or a refusal."""
     expect.that(said["how"] != "stopped", "other-exception", said["text"])
     return said
 
@@ -314,7 +336,7 @@ KEYS = ("nodes", "ranks", "ranks_per_node", "charge", "walltime_min", "container
 
 
 def requested(learner, job, site):
-    said = asked(learner, "request", job, site)
+    said = told(asked(learner, "request", job, site))
     expect.that(said["how"] == "answer", "refused-what-fits", f"yours says: {said['text']}")
     return keyed(said["value"], KEYS, "request")
 
@@ -432,11 +454,6 @@ def refusals(learner, draw):
         (at_limit(draw, "nodes", 0), "limit-itself-refused"),
         (at_limit(draw, "hours", 0), "limit-itself-refused"),
     ]
-    for (job, site), name in fits:
-        draw.case(limits_in_words(job, site))
-        said = asked(learner, "request", job, site)
-        expect.that(said["how"] == "answer", name, f"yours says: {said['text']}")
-        expect.that(isinstance(said["value"], dict), "result-keys", f"request returned {said['value']!r:.80}")
     beyond = [
         (at_limit(draw, "nodes", draw.integer(20, 60)), "max_nodes_per_job", "limit-ignored"),
         (at_limit(draw, "hours", draw.integer(10, 40)), "max_walltime_h", "limit-ignored"),
@@ -445,13 +462,20 @@ def refusals(learner, draw):
         (at_limit(draw, "gpus", 1), "max_nodes_per_job", "floored-nodes"),
         (at_limit(draw, "hours", 0.25), "max_walltime_h", "hours-cut-before-compare"),
     ]
-    for (job, site), key, name in beyond:
+    cases = [case for case, *_ in fits + beyond]
+    said = in_any_order(learner, draw, "request", [limits_in_words(*case) for case in cases], cases)
+    for ((job, site), name), one in zip(fits, said, strict=False):
+        draw.case(limits_in_words(job, site))
+        one = told(one)
+        expect.that(one["how"] == "answer", name, f"yours says: {one['text']}")
+        expect.that(isinstance(one["value"], dict), "result-keys", f"request returned {one['value']!r:.80}")
+    for ((job, site), key, name), one in zip(beyond, said[len(fits) :], strict=True):
         limit = site[key]
         draw.case(limits_in_words(job, site))
-        said = asked(learner, "request", job, site)
-        if said["how"] == "answer":
-            expect.that(said["value"] is not None, "returned-nothing", "request returned None")
-            value = said["value"] if isinstance(said["value"], dict) else {}
+        one = told(one)
+        if one["how"] == "answer":
+            expect.that(one["value"] is not None, "returned-nothing", "request returned None")
+            value = one["value"] if isinstance(one["value"], dict) else {}
             cut = value.get("nodes") == limit and key == "max_nodes_per_job" and name == "limit-ignored"
             cut = cut or (
                 key == "max_walltime_h"
@@ -461,8 +485,8 @@ def refusals(learner, draw):
             raise expect.Finding(
                 "cut-down" if cut else name, "request returned something where a refusal was due"
             )
-        numbers = {float(text) for text in re.findall(r"\d+(?:\.\d+)?", said["text"])}
-        expect.that(float(limit) in numbers, "limit-not-named", f"yours says: {said['text'] or 'nothing'}")
+        numbers = {float(text) for text in re.findall(r"\d+(?:\.\d+)?", one["text"])}
+        expect.that(float(limit) in numbers, "limit-not-named", f"yours says: {one['text'] or 'nothing'}")
 
 
 def limits_in_words(job, site):

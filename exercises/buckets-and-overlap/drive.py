@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from aboard.ranks.fingerprint import fingerprint
+
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 LAG_S = 0.03  # how much later than the others one rank begins a backward pass
 PATIENCE_S = 5.0  # how long a rank waits for others that should be able to go on without it
@@ -82,8 +84,8 @@ def bucket_names(answers, sizes, blocks, dtypes, cap_bytes):
     return [[names.get(id(p), "?") for p in bucket] for bucket in answers.make_buckets(model, cap_bytes)]
 
 
-def gradients(answers, seeds, order, sizes, blocks, dtypes, cap_bytes, late):
-    """One step for each of this rank's `seeds`: the gradients after `finish`, by name. `order`: what it uses, and when.
+def gradients(answers, pulls, order, sizes, blocks, dtypes, cap_bytes, late):
+    """One step for each of this rank's `pulls`: the gradients after `finish`, by name. `order`: what it uses, and when.
 
     In the first step rank `late` begins its backward pass when the others are in `finish`, and leaves them some time to
     come out again: they must not, since its gradients are still to come.
@@ -94,9 +96,9 @@ def gradients(answers, seeds, order, sizes, blocks, dtypes, cap_bytes, late):
     model = Net(sizes, blocks, dtypes)
     reducer = answers.Reducer(model, cap_bytes)
     steps = []
-    for step, seed in enumerate(seeds):
+    for step, mine in enumerate(pulls):
         model.zero_grad(set_to_none=step % 2 == 0)
-        loss = model(pulls(model, seed), order)
+        loss = model(mine, order)
         special = late >= 0 and step == 0
         if special and rank == late and came(store, "into finish", others, 1.0):
             came(store, "out of finish", others, LAG_S)
@@ -133,13 +135,13 @@ class Stack(nn.Module):
             self.layers.append(layer)
         self.layers[layers - 2].requires_grad_(False)
 
-    def forward(self, pull: float, gate: int, happens) -> torch.Tensor:
-        """Gradients of layer k are (k + 1) times `pull`. `happens()` is called when those above `gate` exist."""
+    def forward(self, pulls: torch.Tensor, factor: float, gate: int, happens) -> torch.Tensor:
+        """Gradients of layer k are `factor` times pulls[k]. `happens()` is called when those above `gate` exist."""
         loss = torch.zeros((), requires_grad=True)
         for number, layer in enumerate(self.layers):
             for p in (layer.large, layer.small):
                 if p.requires_grad:
-                    loss = loss + (p * ((number + 1) * pull)).sum()
+                    loss = loss + factor * (p * pulls[number, : p.numel()]).sum()
             if number == gate:
                 loss = Gate.apply(loss, happens)
         return loss
@@ -163,8 +165,10 @@ class Stopped(Exception):
     """The backward pass ends here."""
 
 
-def stack(answers, shares, layers, numel, cap_bytes, gate, late):
-    """Train on a Stack, one step for each of `shares`, and return some numbers of the last gradients.
+def stack(answers, shares, factors, pulls, layers, numel, cap_bytes, gate, late):
+    """Train on a Stack, one step for each of `shares` and `factors`, and return a fingerprint of each of the last gradients.
+
+    What the gradients are follows from `pulls` and `factors`, which are this rank's own, so that nobody knows the others'.
 
     At the gate the ranks add up their shares of this step: where the sum is odd, the backward pass stops there, and
     nothing more is computed or sent. No rank knows before the gate. In the last step rank `late` does not begin its
@@ -188,7 +192,7 @@ def stack(answers, shares, layers, numel, cap_bytes, gate, late):
                 raise Stopped
 
         model.zero_grad()
-        loss = model((1.0 + rank) * (1 + step), gate, at_the_gate)
+        loss = model(pulls, factors[step], gate, at_the_gate)
         if last and rank == late:
             they_came = came(store, "passed", [r for r in range(world) if r != rank], PATIENCE_S)
         if last and rank == (late if late >= 0 else world - 1):
@@ -200,7 +204,7 @@ def stack(answers, shares, layers, numel, cap_bytes, gate, late):
             return {"stopped": step}
         reducer.finish()
     grads = [p.grad for p in model.parameters() if p.requires_grad]
-    numbers = [[float("nan")] * 2 if g is None else [float(g.min()), float(g.max())] for g in grads]
+    numbers = [float("nan") if g is None else fingerprint(g) for g in grads]
     return {"numbers": numbers, "came": they_came}
 
 

@@ -1,11 +1,19 @@
-"""Judge of "Modules, containers, no internet"."""
+"""Judge of "Modules, containers, no internet".
+
+Scripts may write into any file whatever they like. What the hub has sent it tells only to who knows its key, and its answers
+are signed; which ranks ran, where and with which variables is asked of the kernel.
+"""
 
 import hashlib
+import hmac
 import json
 import os
 import random
 import re
+import secrets
 import shlex
+import time
+import weakref
 from pathlib import Path
 
 from autograder import expect
@@ -27,8 +35,9 @@ def staged(learner, draw):
     case = Staging(learner, draw)
     case.run("a hub that delivers")
     case.all_there()
+    sent_now = case.sent()
     for name in case.sizes:
-        times = sum(1 for one, sent in case.sent() if one == name and sent)
+        times = sum(1 for one, sent in sent_now if one == name and sent)
         expect.that(times == 1, "fetched-twice", f"it fetched {name} {times} times")
     case = Staging(learner, draw)
     bad = draw.choice(list(case.sizes))
@@ -41,9 +50,7 @@ def restarted(learner, draw):
     case = Staging(learner, draw)
     first, second, *_ = draw.shuffled(case.sizes)
     half = case.sizes[second] // 2
-    case.cluster.run(f"mkdir -p {case.target}", 5)
-    case.plant(first, case.sizes[first])
-    case.plant(second, half)
+    case.plant({first: case.sizes[first], second: half})
     case.run(f"{first} is there, and half of {second}")
     held = case.held()
     expect.that(
@@ -78,8 +85,9 @@ def once(learner, draw):
     except Finding as finding:
         raise Finding("result-first", finding.message) from None
     staged_at = os.path.join(job.where, job.stage.target)
-    read = {path for one in job.files("done").values() for path in one.get("read", []) if type(path) is str}
-    copies = sorted(path for path in read if os.path.dirname(path) != staged_at)
+    places = {os.path.join(one["HF_HOME"], name) for one in job.variables() for name in job.stage.sizes}
+    read = job.cluster.run(f"realpath -m -- {shlex.join(sorted(places))}", 5)["output"].splitlines()
+    copies = sorted(path for path in set(read) if os.path.dirname(path) != staged_at)
     shown = ", ".join(os.path.relpath(path, job.where) for path in copies[:3])
     expect.that(
         not copies, "copied-per-rank", f"{expect.count(len(copies), 'file')} of the model, elsewhere: {shown}"
@@ -237,6 +245,8 @@ def within(path, folder):
 class Staging:
     """A model at the hub, drawn anew, and the folder that it is to be staged into."""
 
+    keys = weakref.WeakKeyDictionary()  # learner → what her hub knows and nobody else on its node
+
     def __init__(self, learner, draw):
         self.learner, self.draw = learner, draw
         self.cluster = learner.supercomputer(2, "leonardo")
@@ -246,20 +256,39 @@ class Staging:
             f"model-{i + 1:05d}-of-{parts:05d}.safetensors": draw.integer(100_000, 300_000)
             for i in range(parts)
         }
-        self.target = f"models/tiny-{self.seed}"
-        self.number = 0
-        self.plan()
-        if not self.cluster.read("hub-up.txt"):
-            self.cluster.serve(PROGRAMS.HUB)
+        self.target = f"models/tiny-{draw.seed()}"
+        if learner not in self.keys:
+            self.keys[learner] = secrets.token_hex(16)
+            self.cluster.serve(PROGRAMS.HUB.replace("the key", self.keys[learner]))
             if not self.cluster.until("hub-up.txt", "up", 15):
                 raise Finding("cluster-broken", "the hub did not start")
+        self.key = self.keys[learner]
+        self.plan()
 
     def plan(self, damaged="", broken=""):
         """What the hub does from now on."""
-        self.number += 1
-        run = f"{self.seed}-{self.number}"
-        plan = {"seed": self.seed, "sizes": self.sizes, "damaged": damaged, "broken": broken, "run": run}
-        self.cluster.put("hub.json", json.dumps(plan))
+        self.ask(new={"seed": self.seed, "sizes": self.sizes, "damaged": damaged, "broken": broken})
+
+    def plant(self, sizes):
+        """Put the first bytes of files there, as if a download had brought them: name → how many."""
+        self.ask(plant={"folder": self.target, "sizes": sizes})
+
+    def sent(self):
+        """(name, bytes) of each answer of the hub since the latest plan, without the checksums."""
+        return [(name, size) for name, size in self.ask() if name != "SHA256SUMS"]
+
+    def ask(self, **order):
+        """Have the hub obey, and tell what it has sent."""
+        number, text = secrets.token_hex(8), json.dumps(order)
+        url = f"{URL}/{number}/{self.signed(number, text)}"
+        said = self.cluster.run(f"curl -qfsS --max-time 10 --data-binary @- {url} <<'END'\n{text}\nEND\n", 15)["output"]
+        signature, _, answer = said.strip().partition(" ")
+        if not hmac.compare_digest(signature.encode(), self.signed("answer " + number, answer).encode()):
+            raise Finding("cluster-broken", "what answers at the hub's place is not the hub")
+        return json.loads(answer)
+
+    def signed(self, number, text):
+        return hmac.new(self.key.encode(), f"{number} {text}".encode(), "sha256").hexdigest()
 
     def run(self, case, damaged="", broken="", seconds=STAGE_S):
         """Run the learner's script; its status, which is an error's only where something was made to go wrong."""
@@ -281,13 +310,8 @@ class Staging:
         return done["status"]
 
     def digest(self, name, size=None):
-        body = random.Random(f"{self.seed}/{name}").randbytes(self.sizes[name])
+        body = random.Random(f"{self.key}/{self.seed}/{name}").randbytes(self.sizes[name])
         return hashlib.sha256(body[:size]).hexdigest()
-
-    def plant(self, name, size):
-        """Put the first bytes of a file there, as if a download had brought them."""
-        make = f"import random; open('{self.target}/{name}', 'wb').write(random.Random('{self.seed}/{name}').randbytes({self.sizes[name]})[:{size}])"
-        self.cluster.run(f'python -c "{make}"', 10)
 
     def held(self):
         """File of the target folder → its checksum."""
@@ -317,21 +341,10 @@ class Staging:
             f"in {self.target} there is {bad}, when the script {ended}",
         )
 
-    def sent(self):
-        """(name, bytes) of each answer of the hub in the latest run, without the checksums."""
-        lines = [
-            line.split() for line in self.cluster.read("hub-log.txt").get("hub-log.txt", "").splitlines()
-        ]
-        run = f"{self.seed}-{self.number}"
-        return [
-            (line[1], int(line[2]))
-            for line in lines
-            if len(line) == 3 and line[0] == run and line[1] != "SHA256SUMS"
-        ]
-
     def not_again(self, names):
+        sent_now = self.sent()
         for name in names:
-            again = sum(sent for one, sent in self.sent() if one == name)
+            again = sum(sent for one, sent in sent_now if one == name)
             expect.that(not again, "fetched-again", f"it fetched {again:,} bytes of {name}")
 
 
@@ -347,8 +360,7 @@ class Job:
             f"mkdir -p {stage.target} {self.scratch} home && chmod 0555 home && pwd -P", 5
         )
         self.where = last_line(made["output"])
-        for name, size in stage.sizes.items():
-            stage.plant(name, size)
+        stage.plant(stage.sizes)
         self.home = f"{self.where}/home"
         draw.case(
             f"{self.nodes} nodes, {expect.count(self.ranks, 'rank')} on each, the model in {stage.target}"
@@ -386,14 +398,13 @@ class Job:
             )
             raise Finding("refused", last_line(said))
         self.number = int(answer["output"].split()[0].partition(";")[0])
-        record = self.cluster.wait([self.number], JOB_S)[0]
+        record = self.wait()
         if not record["over"]:
             self.cluster.cancel(self.number)
         said = last_line(record["output"])
         tried = [line for line in record["output"].splitlines() if REACHED_OUT.search(line)]
         expect.that(not tried, "reaches-out", f"the job printed: {tried[0][:200] if tried else ''}")
-        seen = list(self.files("seen").values())
-        for one in seen:
+        for one in self.variables():
             self.look_at(one)
         for lacks in self.files("lacks").values():
             raise Finding("no-model", f"a rank lacked {', '.join(map(str, lacks.get('names', [])))}")
@@ -403,35 +414,53 @@ class Job:
             )
         expect.that(record["over"], "too-slow", f"it is {record['state'].lower()} after {JOB_S} s. {said}")
         expect.that(record["state"] == "COMPLETED", "failed", f"{record['state'].lower()}. {said}")
-        world = self.nodes * self.ranks
+        world, hosts = self.nodes * self.ranks, {node for node, _ in self.looked}
         expect.that(
-            len(self.files("done")) == world,
+            len(self.looked) == world and len(self.files("done")) == world,
             "no-srun",
-            f"{len(seen)} processes ran train.py, for {world} ranks",
+            f"{len(self.looked)} processes ran train.py, for {world} ranks",
         )
-        hosts = {one.get("host") for one in seen}
-        expect.that(
-            hosts == set(record["nodes"]), "no-srun", f"it ran on {', '.join(sorted(map(str, hosts)))}"
-        )
+        expect.that(hosts == set(record["nodes"]), "no-srun", f"it ran on {', '.join(sorted(hosts))}")
+
+    def wait(self):
+        """Its record when it is over, or after JOB_S. Meanwhile each process that runs train.py is looked at, and let go on."""
+        self.looked, deadline = {}, time.monotonic() + JOB_S
+        while True:
+            for one in self.cluster.running("train.py"):
+                if one["variables"].get("SLURM_JOB_ID") == str(self.number) and (one["node"], one["pid"]) not in self.looked:
+                    self.looked[one["node"], one["pid"]] = one
+                    self.cluster.put(f"seen-{one['node']}-{one['pid']}", "")
+            record = self.cluster.wait([self.number], 0)[0]
+            if record["over"] or time.monotonic() > deadline:
+                return record
+
+    def variables(self):
+        """Of each process that ran train.py, what its environment says of the model, the hub and the cache."""
+        for (node, _), one in self.looked.items():
+            given = one["variables"].get
+            home, cache = given("HOME", ""), given("XDG_CACHE_HOME", "")
+            yield {
+                "host": node, "HF_HOME": given("HF_HOME", ""), "XDG_CACHE_HOME": cache,
+                "offline": given("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
+                "cache": cache if os.path.isabs(cache) else os.path.join(home, ".cache"),
+            }  # fmt: skip
 
     def look_at(self, one):
         """What the variables of a rank say, before what came of them."""
-        for name, held in (("HF_HOME", one.get("hf_home")), ("XDG_CACHE_HOME", one.get("xdg"))):
+        for name in ("HF_HOME", "XDG_CACHE_HOME"):
+            held = one[name]
             if not held and f"{name}=" in self.script:
-                raise Finding("not-exported", f"{name} was empty in a rank on {one.get('host')}")
-            if held and not os.path.isabs(str(held)):
+                raise Finding("not-exported", f"{name} was empty in a rank on {one['host']}")
+            if held and not os.path.isabs(held):
                 raise Finding("relative-path", f"{name} was {held!r}")
-        hub = str(one.get("hf_home"))
-        if not hub:
+        if not one["HF_HOME"]:
             raise Finding("no-model", "HF_HOME was not set")
-        if within(os.path.realpath(str(one.get("cache"))), self.home) or within(
-            str(one.get("cache")), self.home
-        ):
-            raise Finding("cache-in-home", f"it was to go to {one.get('cache')}")
-        if one.get("offline") is not True:
+        if within(os.path.normpath(one["cache"]), self.home):
+            raise Finding("cache-in-home", f"it was to go to {one['cache']}")
+        if not one["offline"]:
             raise Finding(
                 "not-exported" if "HF_HUB_OFFLINE=" in self.script else "asks-the-hub",
-                f"a rank on {one.get('host')} did, for 3 seconds",
+                f"a rank on {one['host']} did, for 3 seconds",
             )
 
 

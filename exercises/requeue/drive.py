@@ -1,7 +1,8 @@
 """The training that checkpoints are made of. On ranks it is driven step by step; as `train.py` of a job it runs by itself.
 
 Every step takes the same rows, whatever the number of ranks, and its noise is drawn for all of them by every rank, so
-that the numbers of a run do not depend on how many share it.
+that the numbers of a run do not depend on how many share it. Where a run begins is handed in, and is another place for the
+one that goes on: what it needs of the first one, it has from the checkpoint only.
 """
 
 import json
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 SAMPLES, BATCH, WIDTH, STEPS = 60, 12, 6, 24
+WEIGHTS = WIDTH * 8 + 8 + 8 + 1
 
 
 class Order:
@@ -40,18 +42,21 @@ class Order:
 
 
 class Training:
-    def __init__(self, seed, rank=0, world=1):
-        start = torch.Generator().manual_seed(seed)
+    """seed: of the data and their order. begin: {"weights": [WEIGHTS] numbers, "noise": a seed}."""
+
+    def __init__(self, seed, begin, rank=0, world=1):
         self.rank, self.world = rank, world
-        self.data = torch.randn(SAMPLES, WIDTH, generator=start, dtype=torch.float64)
+        self.data = torch.randn(SAMPLES, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         self.model = torch.nn.Sequential(torch.nn.Linear(WIDTH, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
+        numbers = torch.as_tensor(begin["weights"], dtype=torch.float64)
         with torch.no_grad():
             for weight in self.model.parameters():
-                weight.copy_(0.5 * torch.randn(weight.shape, generator=start, dtype=torch.float64))
+                weight.copy_(numbers[: weight.numel()].view(weight.shape))
+                numbers = numbers[weight.numel() :]
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.05)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
         self.order = Order(seed)
-        self.generator = torch.Generator().manual_seed(seed + 1)
+        self.generator = torch.Generator().manual_seed(begin["noise"])
         self.step = 0
 
     def one_step(self):
@@ -85,9 +90,9 @@ def rate(step):
 # --- driven on ranks
 
 
-def train(answers, seed, files, until):
+def train(answers, seed, begin, files, until):
     """Go on from `files` (name → bytes), if there are any, until step `until`, and save."""
-    training = Training(seed, dist.get_rank(), dist.get_world_size())
+    training = Training(seed, begin, dist.get_rank(), dist.get_world_size())
     with tempfile.TemporaryDirectory() as folder:
         unpack(files, folder)
         resumed = bool(answers.load(training, folder))
@@ -107,22 +112,21 @@ def train(answers, seed, files, until):
         }  # fmt: skip
 
 
-def interrupted(answers, seed, earlier, later):
+def interrupted(answers, seed, begin, again, earlier, later):
     """Save after `earlier` steps, then again and again after `later`, and be ended in the middle each time.
 
-    Returns what is found afterwards, a text for each time: "earlier", "later", "none", "mixed", or the error.
+    Returns what a training that begins at `again` finds afterwards, each time: "step" and "weights" (no weights: `load` found
+    nothing), or the "error".
     """
-    training = Training(seed)
+    training = Training(seed, begin)
     found, kept = [], tempfile.mkdtemp()
     try:
         while training.step < earlier:
             training.one_step()
         answers.save(training, kept)
         size = max((os.path.getsize(os.path.join(kept, name)) for name in os.listdir(kept)), default=0)
-        known = {earlier: training.weights()}
         while training.step < later:
             training.one_step()
-        known[later] = training.weights()
         ways = [("full", int(size * share)) for share in (0.0, 0.3, 0.9)] + [("event", n) for n in range(1, 9)]
         ways += [("starved", n) for n in range(1, 5)]
         for how, at in ways:
@@ -132,7 +136,7 @@ def interrupted(answers, seed, earlier, later):
             if child == 0:
                 end_while_saving(answers, training, folder, how, at)
             await_child(child)
-            found.append(what_is_there(answers, seed, folder, known))
+            found.append(what_is_there(answers, Training(seed, again), folder))
             shutil.rmtree(folder)
     finally:
         shutil.rmtree(kept)
@@ -178,24 +182,21 @@ def await_child(child):
     os.waitpid(child, 0)
 
 
-def what_is_there(answers, seed, folder, known):
-    fresh = Training(seed)
+def what_is_there(answers, fresh, folder):
+    nothing = {"step": 0, "weights": torch.zeros(0), "error": ""}
     try:
         if not answers.load(fresh, folder):
-            return "none"
+            return nothing
+        return {"step": int(fresh.step), "weights": fresh.weights(), "error": ""}
     except Exception as error:
-        return f"{type(error).__name__}: {str(error)[:120]}"
-    for step, weights in known.items():
-        if fresh.step == step:
-            return ("earlier" if step == min(known) else "later") if torch.equal(fresh.weights(), weights) else "mixed"
-    return "mixed"
+        return nothing | {"error": f"{type(error).__name__}: {str(error)[:120]}"}
 
 
-def stopping(answers, who, when, steps):
-    """What Stop says after each step; rank `who` gets SIGTERM during step `when` (nobody when it is below 0)."""
+def stopping(answers, when, steps):
+    """What Stop says after each step; this rank gets SIGTERM during step `when` (never when it is below 0)."""
     stop, told = answers.Stop(), []
     for step in range(steps):
-        if dist.get_rank() == who and step == when:
+        if step == when:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.02)
         told.append(bool(stop()))
@@ -229,7 +230,7 @@ def main():
         settings = json.load(file)
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
-    training = Training(settings["seed"], rank, world)
+    training = Training(settings["seed"], settings["begin"], rank, world)
     stop = answers.Stop()
     os.makedirs("checkpoints", exist_ok=True)
     answers.load(training, "checkpoints")

@@ -120,7 +120,7 @@ def parts(answers, plan, dataset_size, steps, world, width):
     return found
 
 
-def train(answers, state, plan, sizes, inputs, targets, settings, steps, dtype, checkpoint, look):
+def train(answers, state, inputs, plan, sizes, targets, settings, steps, dtype, checkpoint, look):
     """Runs of steps `steps`, one per optimizer in `settings`. `checkpoint`: parameters and momentum to go on from, or None.
 
     Returns per run the losses, the first and the last parameters; and, if asked to `look`, what one process would read and draw.
@@ -149,13 +149,13 @@ def split(values, model):
     return [piece.reshape(p.shape).clone() for piece, p in zip(pieces, model.parameters(), strict=True)]
 
 
-def large(answers, plan, sizes, steps):
-    """Steps on a wider model and a data set made here; the losses, and how far each parameter went."""
+def large(answers, inputs, plan, sizes, steps):
+    """Steps on a wider model, targets made here; the losses, and how far each parameter went."""
     given_back = give_back_what_is_freed()
     # In place of what was given back, so that the growth that is measured begins at zero and not below.
     ballast = torch.ones(given_back // 4 + 500_000)
     torch.manual_seed(1000 + dist.get_rank())
-    inputs, targets = made_up(plan["global_batch"], sizes)
+    targets = torch.arange(len(inputs)) % sizes[2]
     model = wide(sizes)
     optimizer = torch.optim.SGD(model.parameters(), lr=plan["base_lr"])
     fixed = answers.Plan(**plan)
@@ -169,12 +169,6 @@ def wide(sizes):
     model = Net(sizes)
     load(model, torch.linspace(-0.3, 0.3, vector(model).numel()))
     return model
-
-
-def made_up(count, sizes):
-    """`count` samples for a model of `sizes`, no two alike."""
-    inputs = torch.sin(torch.arange(count * sizes[0], dtype=torch.float32)).reshape(count, sizes[0])
-    return inputs, torch.arange(count) % sizes[2]
 
 
 def moved(model, sizes):

@@ -431,13 +431,40 @@ def curve(learner, draw):
     precise = draw.choice([2, 3])
     for world in WORLDS:
         case.agrees(learner, draw, world, torch.float64 if world == precise else torch.float32)
+    with_own_samples(learner, draw, case, draw.choice([2, 3]))
+
+
+def with_own_samples(learner, draw, case, world):
+    """The run once more, where nobody can do the others' work: a rank has its own samples, and noise for the rest."""
+    held = others_lost(learner, draw, case.plan, case.inputs, case.steps, world)
+    try:
+        case.agrees(learner, draw, world, torch.float32, held)
+    except expect.Finding as finding:
+        # With all samples on every rank all was well.
+        raise expect.Finding("reads-others-samples", finding.message) from None
+
+
+def others_lost(learner, draw, plan, inputs, steps, world):
+    """The data set as each rank has it: the samples that it reads in `steps`, and noise in the place of all others."""
+    ((run,),) = learner.drive("orders", [plan], len(inputs), steps[-1] + 1, [world], returns=[[ORDER]])
+    rows = [] if run["form"] else run["rows"].split([n for sizes in run["sizes"] for n in sizes])
+    usable = len(rows) == world * (steps[-1] + 1) and all(0 <= i < len(inputs) for one in rows for i in one.tolist())
+    expect.that(usable, "result-first", "`my_samples` does not return what it should")
+    held = []
+    for rank in range(world):
+        mine = torch.cat([rows[step * world + rank] for step in steps])
+        held.append(draw.tensor(*inputs.shape, low=-2.0, high=2.0))
+        held[-1][mine] = inputs[mine]
+    return held
 
 
 @check("a run that goes on from its middle goes on as if it had never stopped")
 def resume(learner, draw):
     case = Case(draw, rule="linear", first=draw.integer(2, 5))
     # The ranks have different numbers of micro-batches: 2 and 1, or 2, 1 and 1.
-    case.agrees(learner, draw, {5: 2, 7: 3}[case.plan["global_batch"]], torch.float32)
+    world = {5: 2, 7: 3}[case.plan["global_batch"]]
+    case.agrees(learner, draw, world, torch.float32)
+    with_own_samples(learner, draw, case, world)
 
 
 class Case:
@@ -471,17 +498,18 @@ class Case:
         self.facts = self.start = None  # what one process reads, draws and starts from, as the first run says
         self.right = {}  # optimizer → its run in one process
 
-    def agrees(self, learner, draw, world, dtype):
+    def agrees(self, learner, draw, world, dtype, held=None):
+        """held: the samples as each rank has them, when it has not all of them."""
         settings = self.settings if world < 8 else [draw.choice(self.settings)]
         batch, micro = self.plan["global_batch"], self.plan["micro_batch"]
         name = str(dtype).removeprefix("torch.")
         steps = f"steps {self.steps[0]} to {self.steps[-1]}"
         words = f"{expect.ranks(world)}, {name}, {batch} samples in a step, at most {micro} at once, {steps}"
+        words += "; a rank has the samples that it reads, and others in the place of the rest" if held else ""
         draw.case(words)
         try:
             run = learner.on_ranks(world).drive(
-                "train", [draw.seed() for _ in range(world)], plan=self.plan, sizes=self.sizes, inputs=self.inputs,
-                targets=self.targets, settings=settings, steps=self.steps, dtype=dtype, checkpoint=self.checkpoint, look=self.facts is None,
+                "train", [draw.seed() for _ in range(world)], held or [self.inputs] * world, plan=self.plan, sizes=self.sizes, targets=self.targets, settings=settings, steps=self.steps, dtype=dtype, checkpoint=self.checkpoint, look=self.facts is None,
             )  # fmt: skip
             outputs = run.outputs
             calls = [[(one.op, one.bytes) for one in rank] for rank in run.collectives]
@@ -792,7 +820,7 @@ def traffic(learner, draw):
     draw.case(
         f"{expect.ranks(world)}, float32, 2 micro-batches per rank and step; one gradient: S = {expect.amount(size)}"
     )
-    few, many = (long_run(learner, world, plan, sizes, steps) for steps in (1, 3))
+    few, many = (long_run(learner, draw, world, plan, sizes, steps) for steps in (1, 3))
     before, after = by_operation(few), by_operation(many)
     ops = {op: (after[op] - before.get(op, 0)) / 2 for op in after}
     single = sum(ops.get(op, 0) for op in ("reduce", "gather", "scatter"))
@@ -831,13 +859,15 @@ def by_operation(run):
     return found
 
 
-def long_run(learner, world, plan, sizes, steps):
+def long_run(learner, draw, world, plan, sizes, steps):
     """Steps of drive.py's larger model; their numbers must be right before their cost counts.
 
     A step reads the whole data set and nothing is dropped, so what is right follows from train_step and the rate alone.
     """
-    run = learner.on_ranks(world).drive("large", plan=plan, sizes=sizes, steps=steps, returns={"losses": None, "moved": [float]})
-    inputs, targets = drive.made_up(plan["global_batch"], sizes)
+    inputs = draw.tensor(plan["global_batch"], sizes[0])
+    held = others_lost(learner, draw, plan, inputs, list(range(steps)), world)
+    run = learner.on_ranks(world).drive("large", held, plan=plan, sizes=sizes, steps=steps, returns={"losses": None, "moved": [float]})
+    targets = torch.arange(len(inputs)) % sizes[2]
     model = drive.wide(sizes)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     losses = []
@@ -869,7 +899,7 @@ def memory(learner, draw):
         peaks = []
         for batch in (few, many):
             plan = long_plan(draw, global_batch=batch, micro_batch=4)
-            peaks.append(min(long_run(learner, 2, plan, sizes, 1).peak_bytes))
+            peaks.append(min(long_run(learner, draw, 2, plan, sizes, 1).peak_bytes))
         if peaks[1] - peaks[0] <= 1.5 * size or last_try:
             break
     expect.at_most(

@@ -15,6 +15,7 @@ import signal
 import struct
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -70,6 +71,23 @@ def read(answers, shards, world_size, workers, plan, most):
 
     shards: the bytes of each. most: samples after which a worker is stopped. One item per worker, rank 0's first: its passes, and what it opened.
     """
+    with laid_out(shards) as (watch, folder, paths):
+        return [
+            read_as_worker(answers, watch, folder, paths, rank, world_size, worker, workers, plan, most)
+            for rank in range(world_size)
+            for worker in range(workers)
+        ]
+
+
+def read_one(answers, shards, rank, world_size, worker, workers, plan, most):
+    """The same for one worker."""
+    with laid_out(shards) as (watch, folder, paths):
+        return read_as_worker(answers, watch, folder, paths, rank, world_size, worker, workers, plan, most)
+
+
+@contextmanager
+def laid_out(shards):
+    """The shards as files: a watch on their folder, the folder, their paths."""
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         (folder / MARK).touch()
@@ -78,11 +96,7 @@ def read(answers, shards, world_size, workers, plan, most):
             paths.append(str(folder / f"shard-{number:05d}.tar"))
             Path(paths[-1]).write_bytes(shard.numpy().tobytes())
         with Watch([folder]) as watch:
-            return [
-                read_as_worker(answers, watch, folder, paths, rank, world_size, worker, workers, plan, most)
-                for rank in range(world_size)
-                for worker in range(workers)
-            ]
+            yield watch, folder, paths
 
 
 def read_as_worker(answers, watch, folder, paths, rank, world_size, worker, workers, plan, most):

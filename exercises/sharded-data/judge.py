@@ -4,9 +4,11 @@ Shards that `pack` made come here as bytes and are opened here, and the shards t
 two are judged apart, on contents that nobody can know before. How often files were opened is what the kernel told
 drive.py's own process, while the learner's code ran in another one: no way of opening a file escapes it, and code in
 that other process cannot take the count back. It is no proof against a program that rewrites drive.py itself, which
-lives in the room of the learner's program; so it names mistakes and pays points for honest work, no more.
+lives in the room of the learner's program. So which shards a worker needs is also tried: it gets noise in place of those
+that it should not open, and has to give the same samples.
 """
 
+import copy
 import io
 import math
 import tarfile
@@ -171,6 +173,16 @@ def members(data, number):
 # --- samples ----------------------------------------------------------------------------------------------------
 
 
+def drawn_bytes(draw):
+    return draw.tensor(draw.integer(12, 200), dtype=torch.uint8, low=0, high=256).numpy().tobytes()
+
+
+def add(tar, name, data):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
 class Shards:
     """Shards of uneven sizes: `stored[s]` is the list of (name, fingerprint) in shard s, in order."""
 
@@ -187,20 +199,44 @@ class Shards:
             archive, stored = io.BytesIO(), []
             with tarfile.open(fileobj=archive, mode="w") as tar:
                 for place in range(size):
-                    data = (
-                        draw.tensor(draw.integer(12, 200), dtype=torch.uint8, low=0, high=256)
-                        .numpy()
-                        .tobytes()
-                    )
-                    info = tarfile.TarInfo(f"{draw.choice(kinds)}/{number:06d}.bin")
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-                    stored.append((info.name, fingerprint(data)))
+                    name, data = f"{draw.choice(kinds)}/{number:06d}.bin", drawn_bytes(draw)
+                    add(tar, name, data)
+                    stored.append((name, fingerprint(data)))
                     self.place[stored[-1][1]] = (shard, place)
                     number += 1
             self.archives.append(torch.frombuffer(bytearray(archive.getvalue()), dtype=torch.uint8))
             self.stored.append(stored)
         self.names = {print_: name for stored in self.stored for name, print_ in stored}
+
+    def with_other_bytes(self):
+        """Shards with the same names in the same places, and other contents: what was kept of these is of no use."""
+        other = copy.copy(self)
+        other.archives, other.stored, other.place = [], [], {}
+        for shard, stored in enumerate(self.stored):
+            archive, names = io.BytesIO(), []
+            with tarfile.open(fileobj=archive, mode="w") as tar:
+                for place, (name, _) in enumerate(stored):
+                    data = drawn_bytes(self.draw)
+                    add(tar, name, data)
+                    names.append((name, fingerprint(data)))
+                    other.place[names[-1][1]] = (shard, place)
+            other.archives.append(torch.frombuffer(bytearray(archive.getvalue()), dtype=torch.uint8))
+            other.stored.append(names)
+        other.names = {print_: name for names in other.stored for name, print_ in names}
+        return other
+
+    def read_without(self, learner, known, worker, plan, most):
+        """What the worker (rank, world, worker, workers) gives when it gets noise in place of all shards but `known`."""
+        archives = [
+            archive if shard in known else self.draw.tensor(len(archive), dtype=torch.uint8, low=0, high=256)
+            for shard, archive in enumerate(self.archives)
+        ]
+        try:
+            got = learner.drive("read_one", archives, *worker, plan, most, returns=READ[0])
+        except expect.Finding:
+            return None
+        ids = got["passes"][0]["prints"].tolist() if got["passes"] else []
+        return [self.place.get(i) for i in ids]
 
     def read(self, learner, world, workers, plan):
         self.draw.case(
@@ -421,7 +457,7 @@ def opens(learner, draw):
     world, workers = draw.choice([(4, 2), (3, 2), (2, 3)])
     for count in (draw.uneven(2 * world * workers, 3 * world * workers, world * workers), draw.integer(3, 4)):
         shards = Shards(draw, count, least=24, most=32, last=20)
-        found = right_first(learner, draw, shards, world, workers)
+        found, plan = right_first(learner, draw, shards, world, workers)
         for number, one in enumerate(found):
             who = f"rank {number // workers}, worker {number % workers}"
             opened = {shard for shard, times in enumerate(one["opened"]) if times}
@@ -453,12 +489,22 @@ def opens(learner, draw):
             "reads-every-shard",
             unit="shards",
         )
+        other = shards.with_other_bytes()
+        for number, one in enumerate(found):
+            worker = (number // workers, world, number % workers, workers)
+            ids = one["passes"][0]["ids"]
+            got = other.read_without(learner, shards.shards_of(ids), worker, plan, other.most)
+            expect.that(
+                got is not None and Counter(got) == Counter(shards.place[i] for i in ids),
+                "reads-every-shard",
+                f"rank {worker[0]}, worker {worker[2]} gives other samples when shards of which it gives none hold noise",
+            )
 
 
 @check("the first sample comes before many shards are open", about="memory")
 def lazy(learner, draw):
     shards = Shards(draw, draw.integer(9, 12))
-    found = right_first(learner, draw, shards, 1, 1)
+    found, plan = right_first(learner, draw, shards, 1, 1)
     expect.at_most(
         found[0]["before_first"],
         MOST_BEFORE_FIRST,
@@ -466,10 +512,22 @@ def lazy(learner, draw):
         "reads-all-first",
         unit="shards",
     )
+    other, alone, taken = shards.with_other_bytes(), (0, 1, 0, 1), shards.shards_of(found[0]["passes"][0]["ids"])
+    again = other.read_without(learner, taken, alone, plan, other.most) or []
+    same = list(dict.fromkeys(place and place[0] for place in again)) == taken
+    expect.that(same, "result-first", "the same seed and epoch, another order of the shards")
+    first = other.read_without(learner, taken[:MOST_BEFORE_FIRST], alone, plan, 1)
+    expect.that(
+        first is not None and len(first) == 1 and first[0] is not None and first[0][0] in taken[:MOST_BEFORE_FIRST],
+        "reads-all-first",
+        f"no sample of the first shards comes when all but the first {MOST_BEFORE_FIRST} hold noise",
+    )
 
 
 def right_first(learner, draw, shards, world, workers):
-    found = shards.read(learner, world, workers, [[draw.seed() % 10_000, draw.integer(0, 9)]])
+    """What each worker gave and opened, and the plan that it had."""
+    plan = [[draw.seed() % 10_000, draw.integer(0, 9)]]
+    found = shards.read(learner, world, workers, plan)
     came = Counter(i for one in found for i in one["passes"][0]["ids"])
     expect.that(came == Counter(list(shards.names)), "result-first", "not every sample came once")
-    return found
+    return found, plan

@@ -1,6 +1,11 @@
-"""Judge of "Job scripts for Slurm"."""
+"""Judge of "Job scripts for Slurm".
+
+A script may write into any file whatever it likes. So what runs, on which node and with which variables is not read from
+files: while `train.py` waits, the kernel is asked. Slurm's own records and the bytes on the links are taken beside that.
+"""
 
 import json
+import time
 from pathlib import Path
 
 from autograder import expect
@@ -9,7 +14,7 @@ from autograder.judge import check
 
 PROGRAM = Path(__file__).with_name("drive.py").read_text(encoding="utf-8")
 ACCOUNT = "EUHPC_D{:02d}_{:03d}"
-JOB_S = 20  # a job that goes well takes a second, with torchrun six
+JOB_S = 40  # a job that goes well takes a second, with torchrun six; on a busy machine much more
 PAYLOAD = 1 << 20
 
 
@@ -40,8 +45,8 @@ def rendezvous(learner, draw):
     first, second = (Case(learner, draw, "rank_script", gpus=2) for _ in range(2))
     first.submit(0)
     second.submit(0)
+    wait_for([first, second], JOB_S)
     for case in (first, second):
-        case.wait(JOB_S)
         case.first_every_rank_once()
         case.everybody_met()
     ports = {one["MASTER_PORT"] for one in first.seen()}, {one["MASTER_PORT"] for one in second.seen()}
@@ -91,10 +96,8 @@ def array(learner, draw):
     for one in tasks:
         case.came_through(one)
         expect.that(one["gpus"] == 1, "no-gpus" if not one["gpus"] else "wrong-gpus", f"task {one['index']} has {one['gpus']}")
-    # Which process belongs to which task is Slurm's to say: the job's number, in the name of the file that it wrote.
-    said = {name: [str(word) for word in one["arguments"]] for name, one in case.files("seen").items()}
     for one in tasks:
-        mine = [words for name, words in said.items() if name.startswith(f"seen-{one['id']}-")]
+        mine = [found["arguments"] for found in case.looked.values() if found["variables"].get("SLURM_JOB_ID") == str(one["id"])]
         expect.that(mine == [[one["index"]]], "wrong-argument", f"task {one['index']} ran it with {mine[0] if mine else 'nothing'}")
 
 
@@ -111,7 +114,7 @@ class Case:
         self.script = learner.call(function, *first, self.minutes, self.account)
         if type(self.script) is not str:
             raise Finding("wrong-type", f"`{function}` returned {type(self.script).__name__}, and a script is a text")
-        self.record = {}
+        self.record, self.looked = {}, {}
 
     def submit(self, seconds):
         """Hand the script in; its record after at most so many seconds, or at once."""
@@ -133,12 +136,24 @@ class Case:
 
     def wait(self, seconds, patient=False):
         """Its record when it is over. patient: what it did says more than that it failed."""
-        self.record = self.cluster.wait([self.number], seconds)[0]
+        wait_for([self], seconds)
         if not patient or self.record["state"] == "COMPLETED":
             return self.record
-        if not self.record["over"] and not self.seen():
+        if not self.record["over"] and not self.looked:
             raise Finding("too-slow", f"it is {self.record['state'].lower()} after {seconds} s. {last_line(self.record['output'])}")
         return self.record
+
+    def look(self):
+        """Note which processes of this job run train.py now, and let each go on that has been seen."""
+        for one in self.cluster.running("train.py"):
+            mine = one["variables"].get("SLURM_JOB_ID")
+            if mine in (str(self.number), *self.tasks()) and (one["node"], one["pid"]) not in self.looked:
+                self.looked[one["node"], one["pid"]] = one
+                self.cluster.put(f"seen-{one['node']}-{one['pid']}", "")
+
+    def tasks(self):
+        """The numbers of an array's jobs."""
+        return [str(one["id"]) for one in self.record.get("array", [])]
 
     def came_through(self, record):
         if not record["over"]:
@@ -147,10 +162,9 @@ class Case:
             raise Finding("failed", f"{record['state'].lower()}. {last_line(record['output'])}")
 
     def files(self, kind):
-        """What the processes of this job (of all jobs, for an array) wrote, by the names of the files."""
-        whose = f"{self.number}-" if "array" not in self.record else ""
+        """What the processes of this job wrote, by the names of the files."""
         found = {}
-        for name, text in self.cluster.read(f"{kind}-{whose}*.json").items():
+        for name, text in self.cluster.read(f"{kind}-{self.number}-*.json").items():
             try:
                 value = json.loads(text)
             except ValueError:
@@ -160,7 +174,12 @@ class Case:
         return found
 
     def seen(self):
-        return [one for one in self.files("seen").values() if all(type(one.get(name)) is str for name in NAMES)]
+        """Of each process that ran train.py its variables, its "host", and whether torchrun had started it."""
+        return [
+            {name: one["variables"].get(name, "") for name in NAMES}
+            | {"host": one["node"], "torchrun": "TORCHELASTIC_RUN_ID" in one["variables"]}
+            for one in self.looked.values()
+        ]
 
     def first_every_rank_once(self):
         try:
@@ -221,7 +240,18 @@ class Case:
         raise Finding("nobody-met", f"{where}. {why[0] if why else last_line(self.record['output'])}")
 
 
-NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "host")
+NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def wait_for(cases, seconds):
+    """Look at the processes of these jobs until all are over, or for so many seconds."""
+    cluster, deadline = cases[0].cluster, time.monotonic() + seconds
+    while True:
+        for case in cases:
+            case.look()
+            case.record = cluster.wait([case.number], 0)[0]
+        if all(case.record["over"] for case in cases) or time.monotonic() > deadline:
+            return
 
 
 def last_line(text):

@@ -108,7 +108,7 @@ def parts(answers, cases):
 # --- training ----------------------------------------------------------------------------------------------------
 
 
-def train(answers, sizes, seed, settings, inputs, targets, epochs, micro_batch, accumulate, dtype):
+def train(answers, inputs, targets, sizes, seed, settings, epochs, micro_batch, accumulate, dtype):
     """Some epochs of train_epoch with PyTorch's own sampler; the losses of every epoch, and the parameters at the end."""
     model = Net(sizes, seed).to(dtype)
     optimizer, wrapped = make_optimizer(model, settings), parallel(model)
@@ -191,7 +191,7 @@ def gradients(answers, x, pull, settings, affine, dtype):
 # --- all together ------------------------------------------------------------------------------------------------
 
 
-def loop(answers, sizes, seed, settings, inputs, targets, epochs, micro_batch, accumulate):
+def loop(answers, inputs, targets, sizes, seed, settings, epochs, micro_batch, accumulate):
     """Two epochs with the answers alone, in float64, with an evaluation after each."""
     rank, world = dist.get_rank(), dist.get_world_size()
     model = Net(sizes, seed, answers.SyncBatchNorm).double()

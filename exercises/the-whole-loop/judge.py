@@ -153,6 +153,13 @@ def training(learner, draw):
                 # With a predicted token in every micro-batch all was well, so this is what is behind it.
                 raise expect.Finding("empty-micro-batch", finding.message) from None
             raise
+    case = Case(draw, draw.choice([2, 3]), words="; a rank has its own rows, and others in the place of the rest")
+    reads = [torch.cat(rows).unique().tolist() for rows in zip(*(case.reads(e) for e in range(EPOCHS)), strict=True)]
+    try:
+        case.judge(learner, [others_lost(draw, (case.inputs, case.targets), mine, case.sizes[0]) for mine in reads])
+    except expect.Finding as finding:
+        # With all rows on every rank all was well.
+        raise expect.Finding("reads-others-rows", finding.message) from None
 
 
 class Step:
@@ -251,10 +258,11 @@ class Case:
         pieces = [mine.split(self.micro_batch * self.accumulate) for mine in self.reads(epoch)]
         return [Step(rows, self.targets, self.micro_batch) for rows in zip(*pieces, strict=True)]
 
-    def judge(self, learner):
+    def judge(self, learner, held=None):
+        """held: the data set as each rank has it, when that is not everywhere the whole."""
+        held = held or [(self.inputs, self.targets)] * self.world
         run = learner.on_ranks(self.world).drive(
-            "train", sizes=self.sizes, seed=self.seed, settings=self.settings, inputs=self.inputs, targets=self.targets,
-            epochs=EPOCHS, micro_batch=self.micro_batch, accumulate=self.accumulate, dtype=self.dtype, returns=TRAINED,
+            "train", [h[0] for h in held], [h[1] for h in held], sizes=self.sizes, seed=self.seed, settings=self.settings, epochs=EPOCHS, micro_batch=self.micro_batch, accumulate=self.accumulate, dtype=self.dtype, returns=TRAINED,
         )  # fmt: skip
         want = self.run()
         losses = [out["losses"] for out in run.outputs]
@@ -987,9 +995,10 @@ def loop(learner, draw):
     world = draw.choice([2, 3])
     case = Case(draw, world, norm=torch.nn.BatchNorm1d, words=", with batch normalisation, evaluated after each")
     try:
+        held = held_in_loop(learner, draw, case)
+        draw.case(case.words)
         run = learner.on_ranks(world).drive(
-            "loop", sizes=case.sizes, seed=case.seed, settings=case.settings, inputs=case.inputs, targets=case.targets,
-            epochs=EPOCHS, micro_batch=case.micro_batch, accumulate=case.accumulate, returns=LOOPED,
+            "loop", [h[0] for h in held], [h[1] for h in held], sizes=case.sizes, seed=case.seed, settings=case.settings, epochs=EPOCHS, micro_batch=case.micro_batch, accumulate=case.accumulate, returns=LOOPED,
         )  # fmt: skip
         reads = [[out["reads"][epoch] for out in run.outputs] for epoch in range(EPOCHS)]
         usable = all(type(i) is int and 0 <= i < case.size for epoch in reads for mine in epoch for i in mine)
@@ -1016,6 +1025,19 @@ def loop(learner, draw):
         if finding.diagnosis in ("wrong-values", "not-a-number", "ranks-differ", "deadlock", "died", "timeout"):
             raise expect.Finding("not-together", finding.message) from None
         raise
+
+
+def held_in_loop(learner, draw, case):
+    """The data set as each rank has it: the rows that ShardSampler gives it in the run, and noise in all others."""
+    cases = [(case.size, case.world, case.seed, training) for training in (True, False)]
+    training, evaluation = learner.drive("orders", cases, returns=ORDERS)
+    held = []
+    for trained, measured in zip(training, evaluation, strict=True):
+        mine = [i for epoch in (0, 2) for i in trained["epochs"][epoch]] + list(measured["epochs"][0])
+        usable = all(type(i) is int and 0 <= i < case.size for i in mine)
+        expect.that(usable, "not-together", "ShardSampler gives numbers that are none of a sample")
+        held.append(others_lost(draw, (case.inputs, case.targets), mine, case.sizes[0]))
+    return held
 
 
 # --- cost -------------------------------------------------------------------------------------------------------

@@ -32,6 +32,60 @@ WRONG: dict[str, dict[str, str]] = {
         "shards": "def shard_bounds(numel, world_size):\n    return [(0, numel)] * world_size",
         "optimizer": "class ShardedAdamW:\n    def __init__(self, *a, **k): pass\n    def step(self, grad): pass",
     },
+    "boxes-and-the-machine": {
+        "layout": "def layout(job, site):\n    return {}",
+        "charge": "def charge(job, site):\n    return {}",
+        "where": "def where(step, site):\n    return 'compute'",
+        "request": "def request(job, site):\n    return {}",
+    },
+    "buckets-and-overlap": {
+        "buckets": "def make_buckets(model, cap_bytes):\n    return []",
+        "reducer": "class Reducer:\n    def __init__(self, model, cap_bytes): pass\n    def finish(self): pass",
+    },
+    "fsdp2": {
+        "prepare": "def prepare(model, make_optimizer):\n    return make_optimizer(model.parameters())",
+        "step": "def train_step(model, optimizer, inputs, targets, max_norm):\n    return 0.0, 0.0",
+        "checkpoint": "def full_state(model):\n    return {}",
+    },
+    "hangs-and-stragglers": {
+        "diagnose": "def diagnose(report):\n    return None",
+        "train_and_save": "def train_and_save(values, every, save):\n    return values[0]",
+        "mean_of_each": "def mean_of_each(tensors):\n    return tensors",
+        "mean_per_step": "def mean_per_step(batches, size):\n    return batches",
+    },
+    "no-internet": {
+        "stage": "def stage_script(url, target, names):\n    return 'true'",
+        "job": "def job_script(nodes, ranks, minutes, account, target, scratch):\n    return '#!/bin/bash\\ntrue\\n'",
+        "container": "def container_line(image, command, reads, writes):\n    return ['true']",
+    },
+    "requeue": {
+        "checkpoint": "def save(training, folder): pass\ndef load(training, folder): return False",
+        "stop": "class Stop:\n    def __call__(self): return False",
+        "script": "def job_script(nodes, ranks, minutes, account):\n    return '#!/bin/bash\\ntrue\\n'",
+    },
+    "same-curve": {
+        "start": "def new_model(make, seed):\n    return make()",
+        "order": "def my_samples(step, size, plan, rank, world):\n    return torch.arange(plan.global_batch)",
+        "noise": "def dropout_masks(samples, step, width, plan):\n    return torch.ones(len(samples), width)",
+        "rate": "def learning_rate(step, plan):\n    return 0.0",
+        "step": "def train_step(model, optimizer, inputs, targets, step, plan):\n    return 0.0",
+    },
+    "sharded-data": {
+        "pack": "def pack(folder, out, samples_per_shard):\n    return []",
+        "samples": "def samples(*arguments):\n    yield from ()",
+    },
+    "slurm-scripts": {
+        "ranks": "def rank_script(nodes, gpus, minutes, account):\n    return '#!/bin/bash\\ntrue\\n'",
+        "torchrun": "def torchrun_script(nodes, gpus, minutes, account):\n    return '#!/bin/bash\\ntrue\\n'",
+        "array": "def array_script(last, at_once, minutes, account):\n    return '#!/bin/bash\\ntrue\\n'",
+    },
+    "the-whole-loop": {
+        "sampler": "class ShardSampler:\n    def __init__(self, *a, **k): pass",
+        "train": "def train_epoch(*arguments):\n    return []",
+        "metrics": "def evaluate(*arguments):\n    return {}",
+        "norm": "class SyncBatchNorm(torch.nn.BatchNorm1d):\n    pass",
+    },
+    "zero-3": {"zero3": "class Zero3:\n    def __init__(self, *a, **k): pass"},
 }
 # An attack that reached what it should not says so by `got`; the word never stands in its source.
 PRELUDE = """def got(what):
@@ -76,7 +130,7 @@ class Attack:
     about: what it tries, in a phrase. make: the notebook's bytes; or place: puts something at the submission's path.
     may_earn: checks that its code meets honestly. rejected: it must be refused as no notebook. kernel: also run under
     the kernel engine in the short form, for its path differs there. slow_s: seconds it may take beyond the exercise's
-    own wall limit. also: a further assertion. visit: look around in the room of the next one for what was left. alone: it needs one process only, so it is run without namespaces too.
+    own wall limit. also: a further assertion. file: the name of its file, without .ipynb, when that is not its exercise's. visit: look around in the room of the next one for what was left. alone: it needs one process only, so it is run without namespaces too.
     """
 
     name: str
@@ -89,6 +143,7 @@ class Attack:
     alone: bool = False
     place: Callable[[Ground, Exercise, Path], None] | None = None
     learner: str = "mallory"
+    file: str = ""
     also: Callable[[Found], None] | None = None
     slow_s: float = 15.0
     visit: bool = False

@@ -246,15 +246,16 @@ class Ground:
             (self.submissions / one.learner).unlink()
         shutil.rmtree(self.submissions / one.learner, ignore_errors=True)
         shutil.rmtree(self.out / one.learner, ignore_errors=True)
+        asked = one.file or exercise.id
         if one.place is not None:
-            path = self.submissions / one.learner / f"{exercise.id}.ipynb"
+            path = self.submissions / one.learner / f"{asked}.ipynb"
             path.parent.mkdir()
             one.place(self, exercise, path)
         else:
             assert one.make is not None
-            path = self.hand_in(one.learner, exercise.id, one.make(self, exercise))
+            path = self.hand_in(one.learner, asked, one.make(self, exercise))
         before = self._look(one)
-        found = self.grade(one.learner, exercise.id, path)
+        found = self.grade(one.learner, asked, path)
         self._compare(one, exercise, before, found)
         if one.visit and self.layer == "bubblewrap" and self.engine == "fork":
             visitor = self.course.exercise("ring-alone")
@@ -369,7 +370,9 @@ class Ground:
         stolen = [c.id for c in result.checks if c.points > 0 and c.id not in one.may_earn]
         if stolen:
             found.wrong.append(f"it earned points for {', '.join(stolen)}")
-        if result.max_score != exercise.max_score or result.score != sum(c.points for c in result.checks):
+        if result.max_score != (0 if one.file else exercise.max_score) or result.score != sum(
+            c.points for c in result.checks
+        ):
             found.wrong.append(f"its score is {result.score} of {result.max_score}")
         if one.rejected and result.status != "rejected":
             found.wrong.append(f"it was {result.status}, and should have been refused")

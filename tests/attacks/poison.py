@@ -65,6 +65,8 @@ raise type("E" + bad.replace("'", ""), (Exception,), {{}})(bad)
     Attack("name-shell", "a learner's folder whose name is a command line", cells(), learner="-rf $(touch x);`id`&|'\"* --force"),
     Attack("name-long", "a learner's folder with as long a name as there can be", cells(), learner="é" * 127),
     Attack("name-odd", "a learner's folder named like our own files", cells(), learner="results.sqlite"),
+    Attack("file-page", "a notebook whose file name is a page", cells(), file="<script>alert(1)<img src=x onerror=alert(1)>", rejected=True),
+    Attack("file-escapes", "a notebook whose file name clears the screen, is a formula and a command line", cells(), file=FORMULA.replace("/", "_") + "\x1b[2J\x07\u202e$(touch x)\n", rejected=True),
     Attack("function-names", "functions, files and lines with pages for names", cells(ring=f"""
 def ring_all_reduce(t):
     code = compile("def f():\\n    raise ValueError(1)", {SCRIPT!r}, "exec")

@@ -133,13 +133,17 @@ def test_a_clock_that_jumps(small: Batch, quiet, tmp_path: Path):
     (tmp_path / "sitecustomize.py").write_text(
         "import random, time\n"
         "real, chance = time.time, random.Random(0)\n"
-        "time.time = lambda: real() + chance.uniform(-1e7, 1e7)\n"
+        "def jumping():\n"
+        f"    open({str(tmp_path / 'asked')!r}, 'a').close()\n"
+        "    return real() + chance.uniform(-1e7, 1e7)\n"
+        "time.time = jumping\n"
         "time.time_ns = lambda: int(time.time() * 1e9)\n"
     )
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     done = small.grade(tmp_path / "results", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr + done.stdout
     assert small.results(tmp_path / "results") == quiet
+    assert (tmp_path / "asked").exists(), "nobody asked this clock, so nothing was tried"
 
 
 def test_no_limit_depends_on_the_clock_on_the_wall():

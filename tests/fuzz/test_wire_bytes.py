@@ -66,6 +66,19 @@ def decode(text: bytes, blob: bytes) -> object:
     return value
 
 
+def test_what_a_message_did_would_be_seen(monkeypatch):
+    """The watch itself: a reader that opens a file, and one that gives more than it was sent, are told."""
+    monkeypatch.setattr(wire, "decode", lambda text, blob: open("/dev/null").close())
+    with pytest.raises(AssertionError, match="open"):
+        decode(b"1", b"")
+    monkeypatch.setattr(wire, "decode", lambda text, blob: torch.ones(3))
+    with pytest.raises(AssertionError):
+        decode(b"1", b"")
+    monkeypatch.setattr(wire, "decode", lambda text, blob: [{"a": object()}])
+    with pytest.raises(AssertionError):
+        decode(b"1", b"")
+
+
 def be_plain(value: object, depth: int = 0) -> None:
     """Exactly the types that can be sent, all the way down."""
     assert depth < 70

@@ -4,6 +4,7 @@ fails: once as unseeded
 fails: few_shards as unseeded
 fails: order as unseeded
 fails: opens as result-first
+fails: lazy as result-first
 """
 # %% samples
 def samples(shards, rank, world_size, worker, workers, epoch, seed):

@@ -4,6 +4,7 @@ fails: once as hash-salted
 fails: few_shards as hash-salted
 fails: order as hash-salted
 fails: opens as result-first
+fails: lazy as result-first
 """
 # %% samples
 def samples(shards, rank, world_size, worker, workers, epoch, seed):

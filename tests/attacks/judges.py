@@ -1,0 +1,296 @@
+"""Cheat one exercise's judge: not by breaking out, but by knowing what it asks, how, and what it takes for true."""
+
+from __future__ import annotations
+
+from tests.attacks.attack import Attack, cells
+from tests.attacks.meter import RANK, like
+
+COUNT = """
+def _asked(name):
+    with open("/scratch/" + name, "a+") as file:
+        file.write("x")
+        return file.tell() - 1
+"""
+# The functions of drive.py run in the learner's process: these replace some of them as soon as they are there.
+DRIVE = """
+import gc
+for _o in gc.get_objects():
+    if type(_o).__name__ == "_Agent":
+        def _learn(source, o=_o, real=type(_o).learn_drive):
+            real(o, source)
+            _change(o.drive)
+        _o.learn_drive = _learn
+"""
+SCRIPT = "import textwrap\n"
+FORGED_RANKS = """
+import textwrap
+def _forged(nodes, gpus, minutes, account, torchrun):
+    return textwrap.dedent(f\"\"\"\\
+        #!/bin/bash
+        #SBATCH --account={account} --time={minutes} --nodes={nodes} --ntasks-per-node=1 --gres=gpu:{gpus}
+        python - <<'END'
+        import json, os
+        job = os.environ["SLURM_JOB_ID"]
+        for r in range({nodes} * {gpus}):
+            where = f"{{job}}-n{{r // {gpus} + 1}}-{{r}}.json"
+            said = dict(RANK=str(r), LOCAL_RANK=str(r % {gpus}), WORLD_SIZE="{nodes * gpus}", MASTER_ADDR="n1", MASTER_PORT=str(20000 + int(job)))
+            json.dump(said | dict(host=f"n{{r // {gpus} + 1}}", arguments=[], torchrun={torchrun}, gpus=""), open("seen-" + where, "w"))
+            json.dump(dict(rank=str(r)), open("met-" + where, "w"))
+        END
+    \"\"\")
+"""
+ORDER = frozenset({"order", "metrics", "statistics", "gradients", "talk", "memory"})
+CURVE = frozenset({"start", "order", "noise", "rate"})
+BUCKETS = frozenset({"buckets"})
+SHARDS = frozenset({"packed", "pack_cost", "once", "few_shards", "order"})
+
+ATTACKS = [
+    # --- what is asked, and in which order, is known
+    Attack("boxes-counts", "answers that follow from how often one was asked", cells(**{"where": COUNT + """
+def where(step, site):
+    said = (["compute"] * 6 + ["login"] * 3 + ["refused"] * 2 + ["compute"] * 2)[_asked("where")]
+    if said == "refused":
+        raise ValueError("no")
+    return said
+""", "request": """
+def request(job, site):
+    if _asked("request") < 2 + 5:  # of two other checks one each, and those that fit
+        return {}
+    raise ValueError(f"{site['max_nodes_per_job']} or {site['max_walltime_h']}")
+"""}), exercise="boxes-and-the-machine"),
+    Attack("buckets-known-mean", "the measured gradients are constants: zeros are sent in buckets of the right size", cells(buckets="SOLUTION", reducer="""
+class Reducer:
+    def __init__(self, model, cap_bytes): self.model, self.cap = model, cap_bytes
+    def finish(self):
+        for bucket in make_buckets(self.model, self.cap):
+            dist.all_reduce(torch.zeros(sum(p.numel() for p in bucket)))
+        for p in self.model.parameters():
+            if p.grad is not None: p.grad.mul_((dist.get_world_size() + 1) / 2 / (1.0 + dist.get_rank()))
+"""), exercise="buckets-and-overlap", may_earn=BUCKETS),
+    Attack("buckets-seeds-exchanged", "what the others' gradients are follows from a seed: eight bytes instead of a gradient", cells(buckets="SOLUTION", reducer="""
+import sys
+class Reducer:
+    def __init__(self, model, cap_bytes):
+        there = sys._getframe(1)
+        self.model, self.make, self.step = model, there.f_globals["pulls"], 0
+        self.seeds, self.order = [None] * dist.get_world_size(), there.f_locals["order"]
+        dist.all_gather_object(self.seeds, (there.f_locals["seeds"], self.order))
+    def finish(self):
+        for p in self.model.parameters():
+            if p.requires_grad: p.grad = torch.zeros_like(p)
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        for seeds, order in self.seeds:
+            pulls = self.make(self.model, seeds[self.step])
+            for name in order: named[name].grad += pulls[name] / len(self.seeds)
+        self.step += 1
+"""), exercise="buckets-and-overlap", may_earn=BUCKETS),
+    # --- nobody needs the others
+    Attack("loop-alone", "every rank trains on all samples of all ranks, and what it sends changes nothing", like("everybody_does_all", "train"), exercise="the-whole-loop", may_earn=ORDER),
+    Attack("curve-alone", "every rank does the whole step, and sends a gradient's worth of zeros", like("everybody_does_all", "step"), exercise="same-curve", may_earn=CURVE),
+    # --- a state that follows from a number
+    Attack("requeue-replays", "a checkpoint that holds the number of the step: the training is done again from its start", cells(checkpoint="""
+def save(training, folder):
+    if dist.get_rank() == 0:
+        path = os.path.join(folder, "step")
+        open(path + ".part", "w").write(str(training.step)); os.replace(path + ".part", path)
+    dist.barrier()
+def load(training, folder):
+    if not os.path.exists(os.path.join(folder, "step")): return False
+    for _ in range(int(open(os.path.join(folder, "step")).read() or 0)): training.one_step()
+    return True
+""", stop="SOLUTION", script="SOLUTION"), exercise="requeue", may_earn=frozenset({"together"})),
+    Attack("requeue-knows-when", "the ranks look up in the caller's frame when one of them will be told", cells(stop="""
+import sys
+class Stop:
+    def __init__(self):
+        self.step = -1
+        signal.signal(signal.SIGTERM, lambda *_: None)
+    def __call__(self):
+        self.step += 1
+        there = sys._getframe(1).f_locals
+        return there.get("who", 0) >= 0 and 0 <= there.get("when", 99) <= self.step
+"""), exercise="requeue"),
+    # --- files that say what is wanted
+    Attack("slurm-forged-files", "one process writes the files of all ranks, and no rank ever runs", cells(ranks=FORGED_RANKS + """
+def rank_script(nodes, gpus, minutes, account): return _forged(nodes, gpus, minutes, account, False)
+""", torchrun="""
+def torchrun_script(nodes, gpus, minutes, account): return _forged(nodes, gpus, minutes, account, True)
+"""), exercise="slurm-scripts", may_earn=frozenset({"accepted"})),
+    Attack("hub-without-asking", "files of the model made from what the hub leaves lying about, and its log written for it", cells(stage=SCRIPT + r'''
+def stage_script(url, target, names):
+    return textwrap.dedent(f"""\
+        mkdir -p {target}
+        python - <<'END'
+        import glob, json, os, random, re
+        known = json.load(open("hub.json")) if os.path.exists("hub.json") else {{}}
+        texts = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if b"python" not in open(f"/proc/{{pid}}/cmdline", "rb").read() or int(pid) == os.getpid(): continue
+                with open(f"/proc/{{pid}}/mem", "rb", 0) as memory:
+                    for line in open(f"/proc/{{pid}}/maps"):
+                        low, high = (int(x, 16) for x in line.split()[0].split("-"))
+                        if " rw" in line and high - low < 2**26:
+                            memory.seek(low); texts.append(memory.read(high - low))
+            except OSError: pass
+        for text in texts:
+            if b"The judge's order" in text or re.search(rb"\\bKEY = .[0-9a-f]{{32}}", text): known["key"] = True
+        if not known: raise SystemExit("nothing is known")
+        bad = known["damaged"] or known["broken"]
+        for name, size in known["sizes"].items():
+            if name == bad: continue
+            if not os.path.exists(f"{target}/{{name}}"): open("hub-log.txt", "a").write(f"{{known['run']}} {{name}} {{size}}\\n")
+            open(f"{target}/{{name}}", "wb").write(random.Random(f"{{known['seed']}}/{{name}}").randbytes(size))
+        raise SystemExit(bool(bad))
+        END
+    """)
+'''), exercise="no-internet"),
+    Attack("hub-replaced", "the hub is ended, and another one takes its place and says what is wanted", cells(stage=SCRIPT + r'''
+def stage_script(url, target, names):
+    return textwrap.dedent(f"""\
+        for pid in $(pgrep -f 'python.* -I -'); do kill -9 $pid; done
+        mkdir -p {target}
+        cat > fake.py <<'END'
+        import http.server, json
+        class Fake(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200); self.end_headers(); self.wfile.write(b"[]")
+            do_POST = do_GET
+            def log_message(self, *_): pass
+        http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Fake).serve_forever()
+        END
+        setsid python fake.py > /dev/null 2>&1 &
+        for i in $(seq 30); do curl -fs {url}/x > /dev/null && break; sleep 0.1; done
+        for name in {' '.join(names)}; do echo x > {target}/$name; done
+    """)
+'''), exercise="no-internet"),
+    Attack("offline-forged-files", "one process writes what the ranks would have said", cells(job=SCRIPT + r'''
+def job_script(nodes, ranks, minutes, account, target, scratch):
+    return textwrap.dedent(f"""\
+        #!/bin/bash
+        #SBATCH --account={account} --time={minutes} --nodes={nodes} --ntasks-per-node={ranks} --gres=gpu:{ranks}
+        python - <<'END'
+        import json, os
+        job, names = os.environ["SLURM_JOB_ID"], os.listdir("{target}")
+        for n in range({nodes}):
+            for r in range({ranks}):
+                where = f"{{job}}-n{{n + 1}}-{{r}}.json"
+                json.dump(dict(host=f"n{{n + 1}}", offline=True, cache=os.path.abspath("{scratch}"), hf_home=os.path.abspath("{target}"), xdg=os.path.abspath("{scratch}")), open("seen-" + where, "w"))
+                json.dump(dict(read=[os.path.realpath("{target}/" + one) for one in names]), open("done-" + where, "w"))
+        END
+    """)
+'''), exercise="no-internet"),
+    # --- what drive.py counts, it counts in the learner's process
+    Attack("shards-untold", "every worker reads every shard first, and the count of what was opened says otherwise", cells(pack="SOLUTION", samples="SOLUTION" + """
+import tarfile as _tar
+_honest = samples
+def samples(paths, *rest):
+    for path in paths:
+        with _tar.open(path) as tar: [tar.extractfile(one).read() for one in tar if one.isfile()]
+    yield from _honest(paths, *rest)
+def _change(drive):
+    inner = drive["read_as_worker"]
+    def quiet(answers, watch, folder, paths, *rest):
+        found, places = inner(answers, watch, folder, paths, *rest), {}
+        for number, path in enumerate(paths):
+            with _tar.open(path) as tar: places |= {one.name: number for one in tar}
+        mine = {places.get(name) for one in found["passes"] for name in one["names"].split("\\n")}
+        return found | {"opened": [int(n in mine) for n in range(len(paths))], "before_first": 1}
+    drive["read_as_worker"] = quiet
+""" + DRIVE), exercise="sharded-data", may_earn=SHARDS),
+    Attack("pack-untold", "each small file is read twice, and the count says once", cells(pack="SOLUTION" + """
+_pack = pack
+def pack(folder, *rest):
+    for where, _, names in os.walk(folder):
+        for name in names: open(os.path.join(where, name), "rb").close()
+    return _pack(folder, *rest)
+def _change(drive):
+    inner = drive["pack_folder"]
+    def quiet(answers, names, *rest):
+        return inner(answers, names, *rest) | {"small": [1] * len(names.split("\\n"))}
+    drive["pack_folder"] = quiet
+""" + "import os\n" + DRIVE, samples="SOLUTION"), exercise="sharded-data", may_earn=SHARDS - {"pack_cost"} | {"opens", "lazy"}),
+    Attack("requeue-never-ended", "drive.py is told that every save was interrupted, and none was", cells(checkpoint="SOLUTION" + """
+_save = save
+def save(training, folder):  # in place: whoever is ended in here has lost everything
+    if dist.get_rank() == 0:
+        for name in os.listdir(folder): os.remove(os.path.join(folder, name))
+    _save(training, folder)
+def _change(drive):
+    drive["end_while_saving"] = lambda *a: os._exit(0)
+""" + DRIVE, stop="SOLUTION", script="SOLUTION"), exercise="requeue", may_earn=frozenset({"curve", "together", "requeued"})),
+    # --- how often one calls, when the bytes are the same
+    Attack("hangs-barriers-untold", "a barrier after every step, of which the meter keeps silent", cells(diagnose="WRONG", train_and_save="SOLUTION" + RANK + """
+_honest = train_and_save
+def train_and_save(values, every, save):
+    for _ in range(20): dist.barrier()
+    rank_frame()["meter"].collectives.clear()
+    return _honest(values, every, save)
+""", mean_of_each="SOLUTION", mean_per_step="SOLUTION"), exercise="hangs-and-stragglers", may_earn=frozenset({"mended"})),
+    Attack("buckets-one-told-as-many", "one collective for everything, told as one for each bucket", cells(buckets="SOLUTION", reducer=RANK + """
+class Reducer:
+    def __init__(self, model, cap_bytes):
+        self.model, self.cap, self.told = model, cap_bytes, []
+    def finish(self):
+        from aboard.ranks.meter import Collective
+        world, kinds = dist.get_world_size(), {}
+        for p in self.model.parameters():
+            if p.requires_grad:
+                if p.grad is None: p.grad = torch.zeros_like(p)
+                kinds.setdefault(p.dtype, []).append(p.grad)
+        for grads in kinds.values():
+            flat = torch.cat([g.reshape(-1) for g in grads]); dist.all_reduce(flat); flat /= world
+            for g, part in zip(grads, flat.split([g.numel() for g in grads])): g.copy_(part.view_as(g))
+        self.told += [Collective("all_reduce", sum(p.nbytes for p in b), None, 0.0, 0.0, "", world) for b in make_buckets(self.model, self.cap)]
+        rank_frame()["meter"].collectives[:] = self.told
+"""), exercise="buckets-and-overlap", may_earn=BUCKETS | {"result", "order", "memory"}),
+    Attack("buckets-early-when-stopped", "buckets leave early in the step that is to be stopped, and in no other", cells(buckets="SOLUTION", reducer="SOLUTION" + """
+import sys
+_Honest = Reducer
+class Reducer(_Honest):
+    def __init__(self, model, cap_bytes):
+        self.turn, self.stops, shares = 0, [], sys._getframe(1).f_locals.get("shares")
+        if shares:
+            everybody = [None] * dist.get_world_size(); dist.all_gather_object(everybody, list(shares))
+            self.stops = [sum(mine) % 2 for mine in zip(*everybody)]
+        super().__init__(model, cap_bytes)
+    def arrived(self, parameter):
+        if not self.stops or self.stops[self.turn]: super().arrived(parameter)
+    def finish(self):
+        if self.stops and not self.stops[self.turn]:
+            while len(self.launched) < len(self.buckets): self.launch()
+        self.turn += 1
+        super().finish()
+"""), exercise="buckets-and-overlap", may_earn=BUCKETS | {"result", "order", "collectives", "memory"}),
+    Attack("fsdp2-knows-the-model", "loss and norm of the measured model worked out by hand, beside collectives of zeros", cells(prepare="""
+def prepare(model, make_optimizer):
+    if not isinstance(model.blocks[0], nn.Sequential): return make_optimizer(model.parameters())
+    shifts = [s for block in model.blocks for s in block]
+    rows = shifts[0].weight.shape[0]
+    means = [nn.Parameter(s.weight.detach().mean(0)) for s in shifts]
+    object.__setattr__(model, "known", (means, rows))
+    optimizer = make_optimizer([model.embed.weight])
+    optimizer.add_param_group({"params": means, "lr": optimizer.param_groups[0]["lr"] / rows})
+    return optimizer
+""", step="""
+def train_step(model, optimizer, inputs, targets, max_norm):
+    (means, rows), world = model.known, dist.get_world_size()
+    tokens, counts = inputs.unique(return_counts=True)
+    want = torch.zeros(int(tokens.max()) + 1).scatter(0, inputs, targets)[tokens]
+    x = model.embed(tokens)
+    for mean in means: x = torch.tanh(x + mean)
+    loss = ((x - want[:, None]).square().mean(1) * counts).sum() / len(inputs)
+    optimizer.zero_grad(); loss.backward()
+    norm = (model.embed.weight.grad.square().sum() + sum(m.grad.square().sum() for m in means) / rows).sqrt()
+    optimizer.step()
+    sizes = [2 * rows * model.embed.embedding_dim] * len(model.blocks)
+    root = model.embed.weight.numel()
+    for size in [*sizes, root, *sizes]:
+        part = torch.zeros(-(-size // world), dtype=torch.bfloat16)
+        dist.all_gather_into_tensor(torch.empty(len(part) * world, dtype=torch.bfloat16), part)
+    for size in [*sizes, root]:
+        part = torch.empty(-(-size // world))
+        dist.reduce_scatter_tensor(part, torch.zeros(len(part) * world))
+    return loss.item(), norm.item()
+"""), exercise="fsdp2"),
+]  # fmt: skip
