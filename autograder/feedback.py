@@ -111,10 +111,11 @@ def as_html_fragment(result: Result) -> str:
 
 
 def as_page(result: Result, executed: NotebookNode | None) -> str:
-    """feedback.html: a whole page with the verdict and, below, the notebook as it ran."""
+    """feedback.html: a whole page with the verdict and, below, the learner's answers as they ran."""
     first = next((c for c in result.checks if c.status in ("fail", "timeout")), None)
-    cells = [_cell(cell) for cell in executed.cells] if executed is not None else []
-    return _template("feedback.html").render(**_context(result), first=first, cells=cells)
+    cells = [_cell(cell) for cell in executed.cells if cell.cell_type == "code"] if executed is not None else []
+    shown = [cell for cell in cells if cell["answer"] or cell["outputs"]]
+    return _template("feedback.html").render(**_context(result), first=first, cells=shown)
 
 
 def _context(result: Result) -> dict[str, Any]:
@@ -146,12 +147,7 @@ def _template(name: str) -> Any:
 def _cell(cell: NotebookNode) -> dict[str, Any]:
     outputs = [part for output in cell.get("outputs", []) for part in _output(output)]
     answer = cell.metadata.get("all_aboard", {}).get("answer")
-    return {
-        "kind": cell.cell_type,
-        "source": plain(cell.source, MOST_TEXT),
-        "outputs": outputs,
-        "answer": answer,
-    }
+    return {"source": plain(cell.source, MOST_TEXT), "outputs": outputs, "answer": answer}
 
 
 def _output(output: NotebookNode) -> list[dict[str, str]]:
