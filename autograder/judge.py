@@ -168,7 +168,8 @@ def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckR
         one.function(learner, draw)
     except Finding as finding:
         status = "timeout" if finding.diagnosis == "timeout" else "fail"
-        return _result(judge, one, status, *_named(finding), draw.current_case)
+        case = None if finding.diagnosis == "not-done" else draw.current_case  # whatever was drawn, it is not the reason
+        return _result(judge, one, status, *_named(finding), case)
     except (SandboxError, UserError):
         raise  # says nothing about the learner: the submission is graded anew, or not at all
     except Exception as error:
@@ -180,11 +181,14 @@ def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckR
 
 # How Python and PyTorch say that there is no memory left.
 _NO_MEMORY = re.compile(r"raised MemoryError|DefaultCPUAllocator: can't allocate memory")
+_STUB = re.compile(r"at line \d+ of (\w+)")
 _MISFIT = re.compile(rf"raised {Misfit.__name__}: (.*?)(?: on (rank \d+))?(?:, at line .*)?$", re.DOTALL)
 
 
 def _named(finding: Finding) -> tuple[str, str]:
     """(diagnosis, message), where an exception is of a kind that says more than that one was raised."""
+    if finding.diagnosis == "not-done" and (stub := _STUB.search(finding.message)):
+        return "not-done", f"`{stub[1]}` still raises NotImplementedError"
     if finding.diagnosis == "raised":
         if _NO_MEMORY.search(finding.message):
             return "out-of-memory", finding.message

@@ -78,6 +78,22 @@ def test_a_right_answer_is_told_so():
     assert "Everything is right" in as_plain(right) and "Everything is right" in as_page(right, None)
 
 
+def test_in_a_notebook_plain_text_is_plain_and_shows_nothing_by_itself(monkeypatch):
+    """There rich takes the notebook for a terminal with colours, and draws into it."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *_: pytest.fail("something was shown"))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    text = as_plain(result())
+    assert "\x1b" not in text and "2 of 5 points" in text
+
+
+def test_in_a_terminal_long_lines_stay_below_their_check():
+    long = result()
+    long.checks[1].message = "word " * 60
+    lines = as_plain(long).splitlines()
+    assert [line[:4] for line in lines if "word" in line] == ["    "] * 4
+
+
 def test_a_rejected_notebook_says_why():
     page = as_page(result(status="rejected", score=0, checks=[], message="It is not a notebook."), None)
     assert "Not graded" in page and "It is not a notebook." in page and "Nothing ran" in page

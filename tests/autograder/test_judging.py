@@ -163,6 +163,15 @@ def test_an_exception_beside_the_answer_is_not_said_to_be_hers(exercise, answer,
     assert ("line" in result.message) == (diagnosis != "misfit")
 
 
+def test_an_answer_that_is_to_be_written_is_named_and_no_draw_is_blamed(exercise):
+    def stub():
+        raise NotImplementedError()
+
+    result = judged(exercise, "draw.case('7 ranks')\nlearner.call('stub')", {"stub": stub})
+    assert (result.diagnosis, result.case) == ("not-done", None)
+    assert result.message == "`stub` still raises NotImplementedError."
+
+
 def test_a_forgotten_return_is_asked_about():
     with pytest.raises(Finding) as caught:
         expect.close(None, RIGHT, "the sum")
