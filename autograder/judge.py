@@ -168,7 +168,8 @@ def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckR
         one.function(learner, draw)
     except Finding as finding:
         status = "timeout" if finding.diagnosis == "timeout" else "fail"
-        case = None if finding.diagnosis == "not-done" else draw.current_case  # whatever was drawn, it is not the reason
+        # Where nothing is written, or nothing defined, what was drawn is not the reason.
+        case = None if finding.diagnosis in ("not-done", "missing") else draw.current_case
         return _result(judge, one, status, *_named(finding), case)
     except (SandboxError, UserError):
         raise  # says nothing about the learner: the submission is graded anew, or not at all
@@ -226,25 +227,28 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if first.isalpha() else text
 
 
+WAITING = ("result-first", "missing")  # nothing to hint at before the result is right, or the cell runs
+
+
 def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:
     """Give each failing check a hint: the first of its own, written "check: …", else the next of those for any check.
 
-    A check that only waits for another to be mended gets none, and the same mistake met again no further one: who has
-    written nothing yet does not read all hints at once.
+    A check that only waits for something else to be mended gets none, and the same mistake met again no further one: who
+    has written nothing yet does not read all hints at once.
     """
     owned, shared = hints_by_check(exercise)
     anyones = iter(shared)
-    met = {"result-first"}
+    met: set[str | None] = set()
 
     def hint(one: CheckResult) -> str | None:
         if one.id in owned:
             return owned[one.id][0]
         again = one.diagnosis in met
-        met.add(one.diagnosis or "")
+        met.add(one.diagnosis)
         return None if again else next(anyones, None)
 
     return [
-        r.model_copy(update={"hint": hint(r)}) if r.status == "fail" and r.diagnosis != "result-first" else r
+        r.model_copy(update={"hint": hint(r)}) if r.status == "fail" and r.diagnosis not in WAITING else r
         for r in results
     ]
 

@@ -73,6 +73,12 @@ def test_a_wrong_answer_reads_what_why_for_which_draw_and_what_next(tmp_path):
             assert words in text
 
 
+def test_a_page_begins_with_what_to_do_next():
+    page = as_page(result(), None)
+    next_step = page.split("What to do next")[1].split("What was checked")[0]
+    assert "It is too slow." in next_step and "It took 9 s." in next_step and "Send chunks." in next_step
+
+
 def test_a_right_answer_is_told_so():
     right = result(score=5, checks=[CheckResult(id="a", title="sums", points=5, max_points=5, status="pass")])
     assert "Everything is right" in as_plain(right) and "Everything is right" in as_page(right, None)
