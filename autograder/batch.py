@@ -84,9 +84,10 @@ def plan(submissions: Path, out: Path, engine: str, seed: str | None, force: boo
         except OSError as error:
             batch.warnings.append(f"{_safe(learner.name)} cannot be read ({error.strerror}); passed over")
             continue
-        for path in paths:
-            if path.suffix != ".ipynb" or path.name.startswith("."):
-                continue
+        notebooks = [p for p in paths if p.suffix == ".ipynb" and not p.name.startswith(".")]
+        if not notebooks:
+            batch.warnings.append(f"{_safe(learner.name)} holds no notebook (EXERCISE.ipynb), so it has no grade")
+        for path in notebooks:
             task = Task(learner.name, path.stem, path)
             if not force and _is_done(task, out, batch):
                 batch.done_before.append(task)

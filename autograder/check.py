@@ -17,7 +17,7 @@ from autograder.errors import UserError
 from autograder.exercise import Course, Exercise
 from autograder.judge import load_judge, load_module, run_checks
 from autograder.learner import HereAndNow
-from autograder.verdict import CellResult, Resources, Result
+from autograder.verdict import CellResult, Resources, Result, exception_in_words
 
 WALL_S = 120.0
 
@@ -79,7 +79,7 @@ def check_notebook(path: Path, course: Course | None = None, seed: str | None = 
             )
             message = ""
             if raised is not None:
-                status, message = "error", f"{type(raised).__name__}: {raised}"[:500]
+                status, message = "error", exception_in_words(type(raised).__name__, str(raised))
             cells.append(CellResult(id=answer, status=status, message=message))
     result = check_namespace(exercise, shell.user_ns, cells, seed)
     return result.model_copy(update={"notes": list(submission.notes)})

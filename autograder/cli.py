@@ -161,7 +161,12 @@ def new(
         raise UserError(f"{kind!r}: choose lesson, exercise or site.")
     console = _console()
     for path in make(kind, name, Course.find(course)):  # type: ignore[arg-type]
-        console.print(str(path), markup=False)
+        console.print(str(path), markup=False, soft_wrap=True)
+    console.print({
+        "exercise": f"Next: autograder lint {name}",
+        "lesson": "Next: write it, add it to book/_toc.yml, then make book",
+        "site": f"Next: aboard sites show {name}",
+    }[kind], markup=False)  # fmt: skip
 
 
 def _console() -> Any:
@@ -177,8 +182,11 @@ def main() -> None:
     except UserError as error:
         print(f"autograder: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("autograder: interrupted; run the same command to go on.", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != 130:
+            raise
+        # typer ends an interrupted command with 130, and without a word.
+        print("\nautograder: interrupted; run the same command to go on.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os._exit(141)

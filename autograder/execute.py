@@ -24,7 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from autograder.engine import ForkEngine
 from autograder.exercise import Limits
-from autograder.verdict import CellResult
+from autograder.verdict import CellResult, exception_in_words, without_cell_file
 
 if TYPE_CHECKING:
     from autograder.sandbox.host import SandboxRoom
@@ -36,8 +36,6 @@ papermill_engines.register("fork", ForkEngine)  # also an entry point, for paper
 PARAMETERS = {"grading": True}
 GONE = "It ended the process (exit, a crash, or the memory limit)."
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-# "invalid syntax (<name of the cell's file>, line 3)": the name differs between engines and tells nobody anything.
-CELL_FILE = re.compile(r"\([^()]*, line (\d+)\)$")
 KINDS = {
     "stream": ("name", "text"),
     "display_data": ("data", "metadata"),
@@ -151,7 +149,7 @@ class _Execution:
         if not errors:
             self.outcome[index] = ("ok", "")
             return True
-        self.outcome[index] = ("error", f"{errors[-1].ename}: {errors[-1].evalue}"[:500])
+        self.outcome[index] = ("error", exception_in_words(errors[-1].ename, errors[-1].evalue))
         return False
 
     # --- kernel
@@ -253,7 +251,7 @@ def checked_outputs(raw: Any, limit: int) -> list[NotebookNode]:
                 nbformat.v4.new_output(
                     kind,
                     ename=_text(item["ename"]),
-                    evalue=CELL_FILE.sub(r"(line \1)", _text(item["evalue"])),
+                    evalue=without_cell_file(_text(item["evalue"])),
                     traceback=[ANSI.sub("", _text(t)) for t in trace],
                 )
             )

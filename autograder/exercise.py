@@ -193,7 +193,7 @@ class Course:
         if id in folders:
             return load_exercise(folders[id])
         raise UserError(
-            f"There is no exercise {id!r} in {self.exercises_folder}{_did_you_mean(id, folders)}."
+            f"There is no exercise {id!r} in {self.exercises_folder}{did_you_mean(id, folders)}."
         )
 
     def lessons(self) -> list[Lesson]:
@@ -268,7 +268,7 @@ def _check_keys(table: dict[str, Any], path: Path) -> None:
     known = _REQUIRED | _OPTIONAL
     for key, value in table.items():
         if key not in known:
-            raise UserError(f"{path}: unknown key `{key}`{_did_you_mean(key, known)}.")
+            raise UserError(f"{path}: unknown key `{key}`{did_you_mean(key, known)}.")
         if not isinstance(value, known[key]) or isinstance(value, bool):
             raise UserError(f"{path}: `{key}` must be {_CALLED[known[key]]}, not {value!r}.")
     for key in _REQUIRED:
@@ -322,7 +322,7 @@ def _limits(table: dict[str, Any], path: Path) -> Limits:
     defaults = {field.name: field.default for field in fields(Limits)}
     for key, value in table.items():
         if key not in defaults:
-            raise UserError(f"{path}: unknown key `limits.{key}`{_did_you_mean(key, defaults)}.")
+            raise UserError(f"{path}: unknown key `limits.{key}`{did_you_mean(key, defaults)}.")
         kinds = (int, float) if key == "wall_s" else (int,)
         if not _is_positive(value, *kinds):
             what = "number" if key == "wall_s" else "whole number"
@@ -480,7 +480,7 @@ def _fails(exercise: Exercise, docstring: str, path: Path) -> dict[str, str]:
             raise UserError(f"{path}: `{line}` must read `fails: <check> as <diagnosis>`.")
         check, diagnosis = found.groups()
         if check not in exercise.points:
-            raise UserError(f"{path}: there is no check `{check}`{_did_you_mean(check, exercise.points)}.")
+            raise UserError(f"{path}: there is no check `{check}`{did_you_mean(check, exercise.points)}.")
         if check in fails:
             raise UserError(f"{path}: the check `{check}` is named twice.")
         fails[check] = diagnosis
@@ -521,7 +521,8 @@ def _read(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the names close to it, or those there are."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:

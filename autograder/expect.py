@@ -14,14 +14,16 @@ import torch
 
 # Diagnoses that any exercise can meet. An exercise's own [diagnoses] come first.
 COMMON = {
-    "raised": "Your code raised an exception. The line and the exception are below.",
+    "raised": "Your code raised an exception. Read what it says, and begin at the line that is named.",
     "not-done": "This answer is still to be written.",
     "result-first": "The numbers are not right yet, and what it costs is judged only when they are. Mend them first.",
     "deadlock": "Some ranks wait for a message that never comes, so nobody can go on. Compare, rank by rank, who sends "
     "and who receives at each step.",
     "died": "A process ended before it returned: something called exit, or crashed below Python. gloo ends a process, too, when ranks call a collective with different sizes.",
     "timeout": "It took too long. Look for a loop without end, or work that grows faster than it should.",
-    "missing": "A function that is needed here is not defined. Its answer cell may not have run.",
+    "missing": "A function that is needed here is not defined.",
+    "misfit": "The exercise's own code calls your function, and could not go on: look at what it is given, and at what it "
+    "must return.",
     "unsendable": "What came back cannot be compared: return plain tensors, numbers, strings, lists, tuples or dicts.",
     "wrong-type": "The result has another type than asked for.",
     "wrong-length": "The result has another number of items than asked for.",
@@ -33,13 +35,13 @@ COMMON = {
     "too-much-traffic": "More bytes crossed the network than this algorithm needs.",
     "too-little-traffic": "Fewer bytes crossed the network than the result needs.",
     "too-much-memory": "More memory was used than this algorithm needs.",
-    "out-of-memory": "The memory limit was reached.",
+    "out-of-memory": "It asked for more memory than it may have. Look for what grows without end, or is larger than needed.",
     "memory-held-before": "Much memory was already taken when the measured call began, so what the call itself needs cannot "
     "be told. Make tensors inside the function, and import nothing large.",
     "other-processes": "Your code started other processes beside the rank, so what the rank itself needs cannot be told.",
     "answered-in-its-place": "What came back was not made by the code that calls your answer: something answered in its "
     "place. Define the functions that are asked for, and leave the rest of the program alone.",
-    "refused": "The machine did not take the job: sbatch said what is below.",
+    "refused": "The machine did not take the job. sbatch says why.",
     "cluster-broken": "Something that ran on the supercomputer ended a part of Slurm itself, so nothing could be verified.",
     "meters-disagree": "What your program says it sent is not what crossed the network. Let ranks talk through "
     "torch.distributed only.",
@@ -95,7 +97,7 @@ def close(
 def equal(got: Any, want: Any, what: str, diagnosis: str = "wrong-values") -> None:
     """`got` is exactly `want` (numbers, strings, lists, tuples, dicts). The message shows `got`, never `want`."""
     if type(got) is not type(want):
-        raise Finding("wrong-type", f"{what} is {_a(got)}, expected {_a(want)}")
+        raise Finding("wrong-type", f"{what} is {_a(got)}, expected {_a(want)}" + _forgotten(got))
     if got != want:
         raise Finding(diagnosis, f"{what} is not the expected one; yours: {_short(got)}")
 
@@ -162,7 +164,7 @@ def _per_rank(got: Any, want: Any, what: str) -> list[tuple[Any, Any]]:
 def _same_form(got: Any, want: Any, what: str) -> None:
     if isinstance(want, torch.Tensor):
         if not isinstance(got, torch.Tensor):
-            raise Finding("wrong-type", f"{what} is {_a(got)}, expected a tensor")
+            raise Finding("wrong-type", f"{what} is {_a(got)}, expected a tensor" + _forgotten(got))
         if got.shape != want.shape:
             raise Finding("wrong-shape", f"{what} has shape {tuple(got.shape)}, expected {tuple(want.shape)}")
         if got.dtype != want.dtype:
@@ -170,7 +172,7 @@ def _same_form(got: Any, want: Any, what: str) -> None:
     elif isinstance(want, bool) or not isinstance(want, int | float):
         raise TypeError(f"expect.close compares tensors and numbers, not {type(want).__name__}")
     elif isinstance(got, bool) or not isinstance(got, int | float):
-        raise Finding("wrong-type", f"{what} is {_a(got)}, expected a number")
+        raise Finding("wrong-type", f"{what} is {_a(got)}, expected a number" + _forgotten(got))
 
 
 def _tolerance(want: Any, terms: int) -> float:
@@ -236,6 +238,10 @@ def _difference(got: Any, want: Any, tolerance: float) -> str:
 
 def _a(value: Any) -> str:
     return "nothing (None)" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _forgotten(value: Any) -> str:
+    return "; is a `return` missing?" if value is None else ""
 
 
 def _dtype(tensor: torch.Tensor) -> str:

@@ -9,6 +9,7 @@ where a full notebook converter takes a hundred).
 from __future__ import annotations
 
 import base64
+import io
 import re
 import unicodedata
 from functools import cache
@@ -44,43 +45,43 @@ def plain(text: str, limit: int = 4000) -> str:
 
 
 def as_plain(result: Result) -> str:
-    """The feedback as plain text."""
+    """The feedback as plain text, in lines of at most 100 characters."""
     from rich.console import Console
 
-    console = Console(width=100, no_color=True, highlight=False, file=None)
-    with console.capture() as capture:
-        console.print(as_text(result))
-    return capture.get()
+    # Not the notebook's own console, in which rich would show things itself and write escapes.
+    text = io.StringIO()
+    Console(file=text, width=100, force_terminal=False, force_jupyter=False).print(as_text(result))
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 
 
 def as_text(result: Result) -> Any:
     """The feedback for a terminal: something for `rich.console.Console.print`."""
+    from rich.console import Group
+    from rich.padding import Padding
     from rich.text import Text
 
-    out = Text()
     name = plain(result.title or result.exercise, 200)
     if result.status == "rejected":
-        out.append(f"{name}: not graded\n", style="bold")
-        out.append(plain(result.message) + "\n")
-        return out
-    out.append(f"{name}: {points(result.score)} of {points(result.max_score)} points\n", style="bold")
+        return Group(Text(f"{name}: not graded", style="bold"), Text(plain(result.message) + "\n"))
+    parts: list[Any] = [
+        Text(f"{name}: {points(result.score)} of {points(result.max_score)} points", style="bold")
+    ]
     if result.message:
-        out.append(plain(result.message) + "\n")
+        parts.append(Text(plain(result.message)))
     for check in result.checks:
         colour = "green" if check.status == "pass" else "red"
-        out.append(f"\n{MARKS[check.status]} ", style=colour)
-        out.append(plain(check.title, 200), style="bold")
-        out.append(f"  ({points(check.points)} of {points(check.max_points)}, {WORDS[check.status]})\n")
+        earned = f"  ({points(check.points)} of {points(check.max_points)}, {WORDS[check.status]})"
+        parts.append(
+            Text.assemble((f"\n{MARKS[check.status]} ", colour), (plain(check.title, 200), "bold"), earned)
+        )
         for label, text in details(check):
-            out.append(f"    {label}: " if label else "    ", style="dim")
-            out.append(plain(text).replace("\n", "\n    ") + "\n")
-    for line in cell_lines(result):
-        out.append(f"\n{plain(line)}\n", style="yellow")
-    for note in result.notes:
-        out.append(f"\nNote: {plain(note)}\n", style="dim")
+            line = Text.assemble((f"{label}: " if label else "", "dim"), plain(text))
+            parts.append(Padding(line, (0, 0, 0, 4)))
+    parts += [Text(f"\n{plain(line)}", style="yellow") for line in cell_lines(result)]
+    parts += [Text(f"\nNote: {plain(note)}", style="dim") for note in result.notes]
     if result.score == result.max_score and result.checks:
-        out.append("\nEverything is right.\n", style="green")
-    return out
+        parts.append(Text("\nEverything is right.", style="green"))
+    return Group(*parts, Text())
 
 
 def details(check: CheckResult) -> list[tuple[str, str]]:
@@ -111,10 +112,11 @@ def as_html_fragment(result: Result) -> str:
 
 
 def as_page(result: Result, executed: NotebookNode | None) -> str:
-    """feedback.html: a whole page with the verdict and, below, the notebook as it ran."""
+    """feedback.html: a whole page with the verdict and, below, the learner's answers as they ran."""
     first = next((c for c in result.checks if c.status in ("fail", "timeout")), None)
-    cells = [_cell(cell) for cell in executed.cells] if executed is not None else []
-    return _template("feedback.html").render(**_context(result), first=first, cells=cells)
+    cells = [_cell(cell) for cell in executed.cells if cell.cell_type == "code"] if executed is not None else []
+    shown = [cell for cell in cells if cell["answer"] or cell["outputs"]]
+    return _template("feedback.html").render(**_context(result), first=first, cells=shown)
 
 
 def _context(result: Result) -> dict[str, Any]:
@@ -146,12 +148,7 @@ def _template(name: str) -> Any:
 def _cell(cell: NotebookNode) -> dict[str, Any]:
     outputs = [part for output in cell.get("outputs", []) for part in _output(output)]
     answer = cell.metadata.get("all_aboard", {}).get("answer")
-    return {
-        "kind": cell.cell_type,
-        "source": plain(cell.source, MOST_TEXT),
-        "outputs": outputs,
-        "answer": answer,
-    }
+    return {"source": plain(cell.source, MOST_TEXT), "outputs": outputs, "answer": answer}
 
 
 def _output(output: NotebookNode) -> list[dict[str, str]]:

@@ -194,8 +194,9 @@ def with_cause(check: CheckResult, cells: list[CellResult]) -> CheckResult:
     if check.diagnosis != "missing":
         return check
     broken = [
-        f"answer cell {c.id}: {c.message}"
+        f"Answer cell {c.id}: {c.message.rstrip('.')}."
         for c in cells
         if c.status in ("error", "timeout", "missing", "not_run")
     ]
-    return check.model_copy(update={"message": " ".join([check.message, *broken])}) if broken else check
+    why = broken or ["Its cell ran, so compare the name it defines, letter by letter."] * bool(cells)
+    return check.model_copy(update={"message": " ".join([check.message, *why])})

@@ -7,6 +7,7 @@ data) and a source of fresh draws, and either returns or raises a Finding.
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import time
 import traceback
@@ -22,7 +23,7 @@ from autograder.draw import Draw
 from autograder.errors import SandboxError, UserError
 from autograder.exercise import Exercise
 from autograder.expect import COMMON, Finding
-from autograder.learner import Learner, Room
+from autograder.learner import Learner, Misfit, Room
 from autograder.verdict import CheckResult
 
 KINDS = ("numerics", "communication", "memory", "overlap", "records")
@@ -167,7 +168,9 @@ def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckR
         one.function(learner, draw)
     except Finding as finding:
         status = "timeout" if finding.diagnosis == "timeout" else "fail"
-        return _result(judge, one, status, finding.diagnosis, finding.message, draw.current_case)
+        # Where nothing is written, or nothing defined, what was drawn is not the reason.
+        case = None if finding.diagnosis in ("not-done", "missing") else draw.current_case
+        return _result(judge, one, status, *_named(finding), case)
     except (SandboxError, UserError):
         raise  # says nothing about the learner: the submission is graded anew, or not at all
     except Exception as error:
@@ -175,6 +178,24 @@ def _run_check(judge: Judge, one: Check, learner: Learner, draw: Draw) -> CheckR
         text = f"The check itself failed ({type(error).__name__}: {error}, {Path(place.filename).name} line {place.lineno})"
         return _result(judge, one, "error", None, text + "; please tell your trainer.", draw.current_case)
     return _result(judge, one, "pass")
+
+
+# How Python and PyTorch say that there is no memory left.
+_NO_MEMORY = re.compile(r"raised MemoryError|DefaultCPUAllocator: can't allocate memory")
+_STUB = re.compile(r"at line \d+ of (\w+)")
+_MISFIT = re.compile(rf"raised {Misfit.__name__}: (.*?)(?: on (rank \d+))?(?:, at line .*)?$", re.DOTALL)
+
+
+def _named(finding: Finding) -> tuple[str, str]:
+    """(diagnosis, message), where an exception is of a kind that says more than that one was raised."""
+    if finding.diagnosis == "not-done" and (stub := _STUB.search(finding.message)):
+        return "not-done", f"`{stub[1]}` still raises NotImplementedError"
+    if finding.diagnosis == "raised":
+        if _NO_MEMORY.search(finding.message):
+            return "out-of-memory", finding.message
+        if (found := _MISFIT.search(finding.message.rstrip("."))) is not None:
+            return "misfit", found[1] + (f" ({found[2]})" if found[2] else "")
+    return finding.diagnosis, finding.message
 
 
 def _result(
@@ -196,21 +217,38 @@ def _result(
     return CheckResult(
         id=one.id, title=one.title, about=one.about, status=status, diagnosis=diagnosis, says=says,
         points=points if status == "pass" else 0.0, max_points=points,
-        message=message[:1].upper() + message[1:] if not message.startswith("`") else message, case=case,
+        message=_sentence(message), case=case,
     )  # fmt: skip
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless it begins with a name of the program: `chunk_bounds`."""
+    first = text.split(" ", 1)[0]
+    return text[:1].upper() + text[1:] if first.isalpha() else text
+
+
+WAITING = ("result-first", "missing")  # nothing to hint at before the result is right, or the cell runs
 
 
 def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:
     """Give each failing check a hint: the first of its own, written "check: …", else the next of those for any check.
 
-    A check that only waits for another to be mended gets none.
+    A check that only waits for something else to be mended gets none, and the same mistake met again no further one: who
+    has written nothing yet does not read all hints at once.
     """
     owned, shared = hints_by_check(exercise)
     anyones = iter(shared)
+    met: set[str | None] = set()
+
+    def hint(one: CheckResult) -> str | None:
+        if one.id in owned:
+            return owned[one.id][0]
+        again = one.diagnosis in met
+        met.add(one.diagnosis)
+        return None if again else next(anyones, None)
+
     return [
-        r.model_copy(update={"hint": owned[r.id][0] if r.id in owned else next(anyones, None)})
-        if r.status == "fail" and r.diagnosis != "result-first"
-        else r
+        r.model_copy(update={"hint": hint(r)}) if r.status == "fail" and r.diagnosis not in WAITING else r
         for r in results
     ]
 

@@ -7,12 +7,14 @@ people's work is graded, this very process when a learner checks her own.
 from __future__ import annotations
 
 import ast
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from aboard.ranks.crew import Call, RanksFailed, Run
 from aboard.ranks.local import run_call
+from aboard.ranks.meter import whose_file
 from autograder.expect import Finding, amount
 from autograder.login import Broken, Login, Supercomputer
 
@@ -233,7 +235,17 @@ class Answers:
 
 
 def missing(name: str) -> str:
-    return f"`{name}` is not defined; its answer cell did not run, or defines another name"
+    return f"`{name}` is not defined"
+
+
+class Misfit(Exception):
+    """drive.py could not go on with what the learner's function takes or returns. None of her lines raised it."""
+
+
+def _hers(error: BaseException) -> bool:
+    """Whether the exception passed through a line of the learner's."""
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(whose_file(file) == "learner" for file in files if file != __file__)
 
 
 def lookup_in(
@@ -244,7 +256,16 @@ def lookup_in(
     def lookup(name: str, driven: bool) -> Callable[..., Any]:
         if driven:
             function = drive[name]
-            return lambda *args, **kwargs: function(Answers(namespace), *args, **kwargs)
+
+            def beside(*args: Any, **kwargs: Any) -> Any:
+                try:
+                    return function(Answers(namespace), *args, **kwargs)
+                except Exception as error:
+                    if type(error) is LookupError or _hers(error):
+                        raise
+                    raise Misfit(f"{type(error).__name__}: {error}") from None
+
+            return beside
         function = namespace.get(name)
         if not callable(function):
             raise LookupError(missing(name) if function is None else f"`{name}` is not a function any more")

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from autograder.errors import UserError
 from autograder.exercise import Exercise
+from autograder.expect import COMMON, count
 from autograder.submission import Submission
 
 if TYPE_CHECKING:
@@ -79,18 +81,36 @@ def variants(exercise: Exercise) -> Iterator[tuple[str, str, dict[str, str], dic
 def lint(
     exercise: Exercise, grader: Grader, on_attempt: Callable[[Attempt], None] = lambda attempt: None
 ) -> Report:
-    """Grade everything `exercise` ships and compare with what it declares. UserError when it cannot be loaded."""
+    """Grade everything `exercise` ships and compare with what it declares.
+
+    A mistake in its folder is a problem of this report: it does not keep other exercises from being linted.
+    """
     report = Report(exercise.id)
-    everything = list(variants(exercise))
-    for kind, fewest in (("wrong", FEWEST_WRONG), ("right", FEWEST_RIGHT)):
-        number = sum(1 for v in everything if v[0] == kind)
-        if number < fewest:
-            report.problems.append(f"{number} {kind} answers; {fewest} are asked for")
-    for kind, name, answers, expected in everything:
-        attempt = try_variant(exercise, grader, kind, name, answers, expected)
-        report.attempts.append(attempt)
-        on_attempt(attempt)
+    try:
+        grader.judge_of(exercise)
+        everything = list(variants(exercise))
+        for kind, fewest in (("wrong", FEWEST_WRONG), ("right", FEWEST_RIGHT)):
+            number = sum(1 for v in everything if v[0] == kind)
+            if number < fewest:
+                report.problems.append(f"{count(number, f'{kind} answer')}; {fewest} are asked for")
+        report.problems += nameless(exercise)
+        for kind, name, answers, expected in everything:
+            attempt = try_variant(exercise, grader, kind, name, answers, expected)
+            report.attempts.append(attempt)
+            on_attempt(attempt)
+    except UserError as error:
+        report.problems.append(str(error))
     return report
+
+
+def nameless(exercise: Exercise) -> list[str]:
+    """A sentence for each diagnosis that a wrong answer declares and no learner could read."""
+    return [
+        f"{variant.path}: `{diagnosis}` has no sentence; write one in [diagnoses] of exercise.toml"
+        for variant in exercise.variants("wrong")
+        for diagnosis in sorted(set(variant.fails.values()))
+        if diagnosis not in exercise.diagnoses and diagnosis not in COMMON
+    ]
 
 
 def try_variant(

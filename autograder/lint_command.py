@@ -36,13 +36,13 @@ def lint_course(
 
             def show(attempt: Attempt) -> None:
                 if console:
-                    console.print(_line(attempt), markup=False)
+                    console.print(_line(attempt), markup=False, soft_wrap=True)
 
             report = lint(exercise, grader, show)
             reports.append(report)
             if console:
                 for problem in report.problems:
-                    console.print(f"  ✗ {problem}", markup=False)
+                    console.print(f"  ✗ {problem}", markup=False, soft_wrap=True)
     if console:
         _summary(reports, console)
     return reports

@@ -31,6 +31,8 @@ class Grade:
 
     @property
     def word(self) -> str:
+        if self.status == "rejected" and not self.max_score:
+            return "no such exercise"
         return STATUS.get(self.status, "")
 
 

@@ -150,6 +150,13 @@ def _cells(data: bytes, exercise: Exercise) -> list[dict[str, Any]]:
 
 
 def _parse(data: bytes) -> Any:
+    if not data.strip():
+        raise Rejected("The file is empty; save the notebook in JupyterLab and hand in that .ipynb file.")
+    utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"[") and not utf_16:
+        raise Rejected(
+            "The file is not a notebook, only named like one; hand in the .ipynb file as JupyterLab saved it."
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -167,8 +174,11 @@ def _parse(data: bytes) -> Any:
         )
     except RecursionError:
         raise Rejected("The notebook's JSON is nested too deeply; save it again in JupyterLab.") from None
-    except ValueError as error:
-        raise Rejected(f"The notebook is not valid JSON ({error}); save it again in JupyterLab.") from None
+    except json.JSONDecodeError as error:
+        raise Rejected(
+            f"The notebook is damaged: it breaks off, or holds what no notebook holds, at line {error.lineno} of the "
+            "file. Save it again in JupyterLab and hand it in."
+        ) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -197,7 +207,10 @@ def _check_format(major: object) -> None:
             "`jupyter nbconvert --to notebook --nbformat 4 FILE` and hand in the result."
         )
     if major > 4:
-        raise Rejected(f"The notebook is in format {major}, which is newer than the one read here (4).")
+        raise Rejected(
+            f"The notebook is in format {major}, and only format 4 is read here; save it in that format and hand it in "
+            "again."
+        )
 
 
 def _check_origin(notebook: dict[str, Any], cells: list[dict[str, Any]], exercise: Exercise) -> None:

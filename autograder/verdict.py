@@ -6,6 +6,7 @@ The JSON Schema of `Result` is committed beside this file as `result.schema.json
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,6 +49,20 @@ class CellResult(Record):
     id: str
     status: Literal["ok", "error", "timeout", "missing", "not_run", "empty"]
     message: str = ""
+
+
+# "invalid syntax (<name of the cell's file>, line 3)": the name differs between engines and tells nobody anything.
+_CELL_FILE = re.compile(r"\([^()]*, line (\d+)\)$")
+
+
+def without_cell_file(text: str) -> str:
+    """The text of a SyntaxError with the line in its cell, and no file."""
+    return _CELL_FILE.sub(r"(line \1)", text)
+
+
+def exception_in_words(name: str, text: str) -> str:
+    """`NameError: name 'x' is not defined`, or the name alone where the exception says nothing."""
+    return (f"{name}: {without_cell_file(text)}" if text.strip() else name)[:500]
 
 
 class Resources(Record):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.errors import SandboxError, UserError
-from autograder.exercise import Course
+from autograder.exercise import Course, did_you_mean
 from autograder.sandbox.kernel import PR_SET_PDEATHSIG, give_freed_memory_back, prctl
 
 
@@ -92,8 +92,8 @@ class _Worker:
         exercise = self.exercises.get(exercise_id)
         executed = None
         if exercise is None:
-            known = ", ".join(self.exercises)
-            message = f"There is no exercise {safe_text(exercise_id)!r}; this course has {known}."
+            close = did_you_mean(exercise_id, self.exercises)
+            message = f"There is no exercise {safe_text(exercise_id)!r}{close}; name the file after its exercise."
             result = rejected(learner, None, message, self.grader, path, id=exercise_id)
         else:
             result, executed = self.grader.grade(learner, exercise, path, under=self.under)

@@ -19,7 +19,7 @@ def chunks(learner, draw):
         expect.that(
             isinstance(bounds, list) and all(isinstance(b, list | tuple) and len(b) == 2 for b in bounds)
             and all(type(edge) is int for b in bounds for edge in b),
-            "wrong-type", "chunk_bounds should return a list of pairs of whole numbers",
+            "wrong-type", f"chunk_bounds returned {str(bounds)[:80]}; it should return a list of pairs of whole numbers",
         )  # fmt: skip
         expect.that(len(bounds) == world, "wrong-length", f"{len(bounds)} chunks for {world} ranks")
         starts, stops = [b[0] for b in bounds], [b[1] for b in bounds]
@@ -47,6 +47,7 @@ def sum_arrives(learner, draw, world, shape, dtype):
     left = [(r - 1) % world for r in range(world)]
     right = [(r + 1) % world for r in range(world)]
     likely = {
+        "nothing-arrived": inputs,
         "divided": total / world,
         "only-your-neighbour": (
             [inputs[r].double() + inputs[left[r]].double() for r in range(world)],

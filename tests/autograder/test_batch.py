@@ -53,6 +53,8 @@ def cohort(tmp_path_factory):
     (folder / "ada" / "no-such-exercise.ipynb").write_text(solved(ring))
     (folder / "ada" / "zero.ipynb").symlink_to("/etc/passwd")
     (folder / "loose.ipynb").write_text("x")
+    (folder / "hana").mkdir()
+    (folder / "hana" / "ring-all-reduce.py").write_text("x")
     return folder
 
 
@@ -79,6 +81,8 @@ def test_grades_all_and_exits_0_however_learners_fared(graded):
         "gaia/ring-all-reduce": ("timed_out", 2),
     }
     assert found["ada/zero"].status == "rejected" and "link" in found["ada/zero"].message
+    assert "There is no exercise 'no-such-exercise'" in found["ada/no-such-exercise"].message
+    assert "note: hana holds no notebook" in done.stdout and "note: loose.ipynb is not" in done.stdout
 
 
 def test_every_result_has_a_page_and_stands_in_the_database_and_the_report(graded):

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from aboard.cluster import means
+from autograder.exercise import Course
+from autograder.lint import nameless
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +52,38 @@ def test_lint_passes_a_new_exercise_but_for_its_number_of_answers(tmp_path):
     assert done.returncode == 1
     assert all("are asked for" in problem for problem in report["problems"])
     assert all(attempt["ok"] for attempt in report["attempts"]), report
+
+
+def test_an_interrupted_command_says_how_to_go_on():
+    code = (
+        "import typer\nfrom autograder import cli\ncli.app = typer.Typer()\n"
+        "@cli.app.command()\ndef slow():\n    raise KeyboardInterrupt\ncli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 130
+    assert done.stderr == "\nautograder: interrupted; run the same command to go on.\n"
+
+
+def test_a_mistake_in_one_exercise_is_a_problem_of_its_report_and_stops_no_other(tmp_path):
+    (tmp_path / "exercises").mkdir()
+    for name in ("one", "two"):
+        run("new", "exercise", name, "--course", str(tmp_path))
+    for name in ("one", "two"):
+        (tmp_path / f"exercises/{name}/judge.py").write_text("def judge(:\n")
+    done = run("lint", "--json", "--course", str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    reports = json.loads(done.stdout)
+    assert [r["exercise"] for r in reports] == ["one", "two"]
+    assert all("judge.py cannot be imported: SyntaxError" in r["problems"][0] for r in reports)
+
+
+def test_a_diagnosis_without_a_sentence_is_named_before_anything_is_graded(tmp_path):
+    (tmp_path / "exercises").mkdir()
+    run("new", "exercise", "one", "--course", str(tmp_path))
+    toml = tmp_path / "exercises/one/exercise.toml"
+    toml.write_text(toml.read_text().replace("forgot-to-add =", "forgot ="))
+    (problem,) = nameless(Course(tmp_path).exercise("one"))
+    assert problem.startswith(f"{tmp_path}/exercises/one/wrong/forgot_to_add.py: `forgot-to-add` has no sentence")
 
 
 def test_lint_tells_a_wrong_answer_that_is_not_caught(tmp_path):

@@ -73,14 +73,49 @@ def test_a_wrong_answer_reads_what_why_for_which_draw_and_what_next(tmp_path):
             assert words in text
 
 
+def test_a_page_begins_with_what_to_do_next():
+    page = as_page(result(), None)
+    next_step = page.split("What to do next")[1].split("What was checked")[0]
+    assert "It is too slow." in next_step and "It took 9 s." in next_step and "Send chunks." in next_step
+
+
 def test_a_right_answer_is_told_so():
     right = result(score=5, checks=[CheckResult(id="a", title="sums", points=5, max_points=5, status="pass")])
     assert "Everything is right" in as_plain(right) and "Everything is right" in as_page(right, None)
 
 
+def test_in_a_notebook_plain_text_is_plain_and_shows_nothing_by_itself(monkeypatch):
+    """There rich takes the notebook for a terminal with colours, and draws into it."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *_: pytest.fail("something was shown"))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    text = as_plain(result())
+    assert "\x1b" not in text and "2 of 5 points" in text
+
+
+def test_in_a_terminal_long_lines_stay_below_their_check():
+    long = result()
+    long.checks[1].message = "word " * 60
+    lines = as_plain(long).splitlines()
+    assert [line[:4] for line in lines if "word" in line] == ["    "] * 4
+
+
 def test_a_rejected_notebook_says_why():
     page = as_page(result(status="rejected", score=0, checks=[], message="It is not a notebook."), None)
-    assert "Not graded" in page and "It is not a notebook." in page
+    assert "Not graded" in page and "It is not a notebook." in page and "Nothing ran" in page
+
+
+def test_a_page_shows_the_answers_and_what_printed_and_not_the_statement_again():
+    new = nbformat.v4
+    cells = [
+        new.new_markdown_cell("| a table | of the statement |"),
+        new.new_code_cell("quiet = 'given and silent'"),
+        new.new_code_cell("print('given')", outputs=[new.new_output("stream", text="it printed this")]),
+        new.new_code_cell("mine = 1", metadata={"all_aboard": {"answer": "ring"}}),
+    ]
+    page = as_page(result(), new.new_notebook(cells=cells))
+    assert "Answer cell ring" in page and "mine = 1" in page and "it printed this" in page
+    assert "of the statement" not in page and "silent" not in page
 
 
 def test_hostile_strings_stay_text(tmp_path):
@@ -113,6 +148,8 @@ def test_pages_can_be_read_by_a_screen_reader(tmp_path):
         assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
         assert all(a.get("aria-label") for tag, a in outline if tag == "svg")
         assert all(a.get("scope") for tag, a in outline if tag == "th")
+        wide = [a for _, a in outline if a.get("class") == "wide"]  # what scrolls can be reached without a mouse
+        assert all(a.get("tabindex") == "0" and a.get("aria-label") and a.get("role") == "region" for a in wide)
 
 
 def test_only_text_and_real_pictures_of_the_notebook_are_shown():

@@ -93,8 +93,12 @@ def test_the_same_seed_gives_the_same_verdict_and_another_seed_other_draws(sandb
         ("def ring_all_reduce(t):\n    return object()", "result", "unsendable", "object"),
         ("import os\ndef ring_all_reduce(t):\n    os._exit(0)", "result", "died", "ended"),
         ("def ring_all_reduce(t):\n    dist.barrier() if dist.get_rank() else None\n    return t", "result", "deadlock", "barrier"),
-        ("def ring_all_reduce(t):\n    return bytearray(10**11)", "result", "raised", "MemoryError"),
-        ("def other(t):\n    return t", "result", "missing", "ring_all_reduce"),
+        ("def ring_all_reduce(t):\n    return bytearray(10**11)", "result", "out-of-memory", "MemoryError"),
+        ("def ring_all_reduce(t):\n    x = []\n    while True:\n        x.append(torch.ones(10**7))", "result", "out-of-memory", "memory"),
+        ("def ring_all_reduce(t):\n    t.clone()", "traffic", "misfit", "'NoneType' object has no attribute"),
+        ("def ring_all_reduce(t, group):\n    return t", "memory", "misfit", "missing 1 required positional argument: 'group'"),
+        ("def ring_all_reduce(t:\n    return t", "result", "missing", "Answer cell ring: SyntaxError: '(' was never closed (line 1)."),
+        ("def other(t):\n    return t", "result", "missing", "`ring_all_reduce` is not defined. Its cell ran, so compare the name"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_named(sandbox, ring, answer, check, diagnosis, in_message):

@@ -112,10 +112,75 @@ def test_each_check_gets_its_own_hint_and_the_others_the_next(exercise):
     (exercise.folder / "judge.py").write_text("")
     failed = [
         CheckResult(id=name, title="", status="fail", diagnosis=why, points=0, max_points=1)
-        for name, why in ((first, "raised"), ("other", "raised"), ("waits", "result-first"), ("third", "raised"), ("fourth", "raised"))
+        for name, why in ((first, "raised"), ("other", "raised"), ("waits", "result-first"), ("absent", "missing"), ("third", "deadlock"), ("fourth", "died"))
     ]  # fmt: skip
     hints = [one.hint for one in _with_hints(exercise, failed)]
-    assert hints == ["for this one", "for anybody", None, "note: for nobody else", None]
+    assert hints == ["for this one", "for anybody", None, None, "note: for nobody else", None]
+
+
+def test_the_same_mistake_met_again_takes_no_further_hint(exercise):
+    exercise = dataclasses.replace(exercise, hints=["one", "two", "three"])
+    failed = [
+        CheckResult(id=str(n), title="", status="fail", diagnosis=why, points=0, max_points=1)
+        for n, why in enumerate(("not-done", "not-done", "deadlock", "not-done"))
+    ]
+    assert [one.hint for one in _with_hints(exercise, failed)] == ["one", None, "two", None]
+
+
+def nothing(shard):
+    shard.add(1)
+
+
+def hungry(shard):
+    raise MemoryError
+
+
+def careless(shard):
+    return shard.no_such_method()
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis", "message"),
+    [
+        (nothing, "misfit", "AttributeError: 'NoneType' object has no attribute 'sum' (rank 0)."),
+        (lambda: 1, "misfit", "takes 0 positional arguments but 1 was given (rank 0)."),
+        (hungry, "out-of-memory", "raised MemoryError on rank 0"),
+        (careless, "raised", "no attribute 'no_such_method' on rank 0, at line"),
+    ],
+)
+def test_an_exception_beside_the_answer_is_not_said_to_be_hers(exercise, answer, diagnosis, message):
+    """drive.py calls the answer; only what passed through a line of the learner's is told as raised by her code."""
+    (check,) = exercise.points
+    (exercise.folder / "judge.py").write_text(
+        "import torch\nfrom autograder.judge import check\n@check('it works')\n"
+        f"def {check}(learner, draw):\n    learner.on_ranks(2).drive('total', [torch.ones(2)] * 2)\n"
+    )
+    drive: dict = {}
+    exec(compile("def total(answers, x):\n    return answers.mine(x).sum()", "/x/drive.py", "exec"), drive)
+    (result,) = run_checks(load_judge(exercise), HereAndNow({"mine": answer}, drive), "s", 30.0)
+    assert result.diagnosis == diagnosis and result.says == expect.COMMON[diagnosis]
+    assert message in result.message
+    assert ("line" in result.message) == (diagnosis != "misfit")
+
+
+def test_an_answer_that_is_to_be_written_is_named_and_no_draw_is_blamed(exercise):
+    def stub():
+        raise NotImplementedError()
+
+    result = judged(exercise, "draw.case('7 ranks')\nlearner.call('stub')", {"stub": stub})
+    assert (result.diagnosis, result.case) == ("not-done", None)
+    assert result.message == "`stub` still raises NotImplementedError."
+
+
+def test_a_forgotten_return_is_asked_about():
+    with pytest.raises(Finding) as caught:
+        expect.close(None, RIGHT, "the sum")
+    assert caught.value.message == "the sum is nothing (None), expected a tensor; is a `return` missing?"
+
+
+def test_a_message_keeps_the_name_it_begins_with(exercise):
+    result = judged(exercise, "expect.that(False, 'wrong-type', 'chunk_bounds returned 7')")
+    assert result.message == "chunk_bounds returned 7."
 
 
 def test_the_text_of_a_notebook_is_what_was_defined_last():
