@@ -113,6 +113,28 @@ def test_what_has_no_counterpart_is_a_note(name, said):
     assert [part for part in said if part not in text] == []
 
 
+def test_an_mpi_job_is_what_its_launcher_runs_where_its_workers_are():
+    found = translated("mpijob.yaml", "leonardo")
+    assert found.job.args == ["--data", "/mnt/data/shards"] and found.job.data == ["/mnt/data"]
+    assert (found.job.nodes, found.job.gpus_per_node, found.job.env) == (4, None, {"NCCL_DEBUG": "INFO"})
+    assert "volume claim corpus" in notes(found, "data") and "WANDB_API_KEY came from a secret" in notes(
+        found
+    )
+
+
+def test_the_clouds_network_is_left_there():
+    found = translate(
+        "docker run -e NCCL_SOCKET_IFNAME=eth0 -e FI_PROVIDER=efa -e NCCL_DEBUG=INFO img python t.py"
+    )
+    assert found.job.env == {"NCCL_DEBUG": "INFO"} and "NCCL_SOCKET_IFNAME is left out" in notes(found)
+
+
+def test_hyperparameters_are_read_however_they_are_written_and_never_lost_in_silence():
+    text = "hp = {}\nPyTorch(entry_point='t.py', instance_type='ml.p5.48xlarge', hyperparameters=hp)"
+    assert translate(text.format("dict(epochs=3)")).job.args == ["--epochs", "3"]
+    assert "computed (load())" in notes(translate(text.format("load()")), "script")
+
+
 def test_a_secret_is_never_written_down():
     assert "hf_not_a_real_one" not in translated("vertex_sdk.py").as_toml()
     found = translate("docker run -e WANDB_API_KEY=abc123 -e A=1 img python t.py")
@@ -139,6 +161,13 @@ def test_a_secret_is_never_written_down():
 def test_commands(command, script, args, ranks):
     found = split(command)
     assert (found.script, found.args, found.ranks) == (script, args, ranks)
+
+
+def test_variables_that_a_command_sets_are_the_jobs():
+    assert split(["sh", "-c", "A=1 mpirun -np 2 -x B=2 -x PATH python t.py -x C=3"]).env == {
+        "A": "1",
+        "B": "2",
+    }
 
 
 # --- what it cannot read
