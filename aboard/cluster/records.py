@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aboard.cluster.outside import Cluster
+from aboard.cluster.patience import Patience
 from aboard.errors import UserError
 from aboard.table import Table
 
@@ -60,13 +61,13 @@ def jobs(cluster: Cluster) -> list[Job]:
 
 
 def wait(cluster: Cluster, number: int, seconds: float = 120) -> Job:
-    """The job once it is over. Raises UserError when it is not after so many seconds."""
-    deadline = time.monotonic() + seconds
+    """The job once it is over. Raises UserError when it is not after so many seconds (of the cluster's: see `patience`)."""
+    patience = Patience(cluster.name, seconds)
     while True:
         found = job(cluster, number)
         if found.over:
             return found
-        if time.monotonic() > deadline:
+        if patience.over():
             raise UserError(
                 f"Job {number} is not over after {seconds:.0f} s: {found.state} ({found.reason})."
             )

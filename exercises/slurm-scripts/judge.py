@@ -9,7 +9,7 @@ from autograder.judge import check
 
 PROGRAM = Path(__file__).with_name("drive.py").read_text(encoding="utf-8")
 ACCOUNT = "EUHPC_D{:02d}_{:03d}"
-JOB_S = 20  # a job that goes well takes a second, with torchrun six
+JOB_S = 12  # of doing nothing; a job that goes well takes a second, with torchrun six, and computes most of it
 PAYLOAD = 1 << 20
 
 
@@ -43,9 +43,11 @@ def rendezvous(learner, draw):
     for case in (first, second):
         case.wait(JOB_S)
         case.first_every_rank_once()
-        case.everybody_met()
+    # Before anything that follows from it: whether two jobs at one port fail depends on which of them ends before the other begins.
     ports = {one["MASTER_PORT"] for one in first.seen()}, {one["MASTER_PORT"] for one in second.seen()}
     expect.that(not ports[0] & ports[1], "fixed-port", f"both jobs met at port {', '.join(sorted(ports[0]))}")
+    for case in (first, second):
+        case.everybody_met()
     after = learner.supercomputer(2, "leonardo").carried()
     for node in after:
         # The two ranks of the second node send their bytes to rank 0, and get as many back; in both jobs.
@@ -124,7 +126,7 @@ class Case:
         if seconds:
             return self.wait(seconds)
         self.record = self.cluster.wait([self.number], 0)[0]
-        for _ in range(50):  # until it has started: it is alone, or there is room for it
+        for _ in range(300):  # until it has started: it is alone, or there is room for it
             if self.record["nodes"] or self.record["over"]:
                 break
             self.cluster.until("-", "-", 0.1)
