@@ -84,13 +84,13 @@ def job_table(found: Sequence[Job]) -> Table:
 
 def nodes(cluster: Cluster) -> Table:
     """Each node's state, cores and GPUs in use, and link."""
-    printed = cluster.run("scontrol", "show", "node", "-o")
+    printed = cluster.run("scontrol", "show", "node", "-o", "-d")
     links: dict[str, Any] = cluster.links()
     rows = []
     for line in printed.splitlines():
         field = dict(re.findall(r"(\w+)=(\S*)", line))
         name = field["NodeName"]
-        gpus = re.search(r"gres/gpu=(\d+)", field.get("AllocTRES", ""))
+        gpus = re.match(r"gpu:(?:\w+:)?(\d+)", field.get("GresUsed", ""))
         used = gpus[1] if gpus else "0"
         link = "cut" if name in links["cut"] else links["rates"][name] if cluster.means != "ports" else "-"
         rows.append(
