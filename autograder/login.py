@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from aboard.cluster import Cluster, records
 from aboard.cluster.outside import MARK
+from aboard.cluster.patience import Patience
 from aboard.errors import UserError
 
 MOST_TEXT = 256 * 1024  # bytes of a file or of an output that are handed on
@@ -35,6 +36,7 @@ class Supercomputer(Protocol):
     def serve(self, program: str) -> None: ...
     def submit(self, script: str, options: Sequence[str] = ()) -> dict[str, Any]: ...
     def wait(self, jobs: Sequence[int], seconds: float) -> list[dict[str, Any]]: ...
+    def watch(self, jobs: Sequence[int], program: str, seconds: float) -> list[dict[str, Any]]: ...
     def until(self, name: str, text: str, seconds: float) -> bool: ...
     def read(self, pattern: str) -> dict[str, str]: ...
     def running(self, program: str) -> list[dict[str, Any]]: ...
@@ -59,10 +61,11 @@ class Login:
         self.confine = list(around_slurmd)  # what runs on the login node is no more trusted than a job
 
     def put(self, name: str, text: str) -> None:
-        """Write a file into the folder that jobs start in."""
-        path = self.folder / name
-        path.unlink(missing_ok=True)  # whatever a job has made of it
-        path.write_text(text, encoding="utf-8")
+        """Write a file into the folder that jobs start in. It is there at every moment, if it was before."""
+        beside = self.folder / f".{name}.part"
+        beside.unlink(missing_ok=True)  # whatever a job has made of it
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(self.folder / name)
 
     def run(self, script: str, seconds: float) -> dict[str, Any]:
         """Run a shell script on the login node: {"status": how it ended, "output": what it printed}.
@@ -106,19 +109,45 @@ class Login:
             raise Broken(f"sbatch printed {_clipped(done.stdout)!r} for a job's number") from None
 
     def wait(self, jobs: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-        """The records of the jobs once all are over, or as they are after so many seconds."""
-        deadline = time.monotonic() + seconds
+        """The records of the jobs once all are over, or as they are after so many seconds.
+
+        Seconds in which the cluster computes, or waits for a core of a busy machine, do not count, up to `MOST` times as many.
+        """
+        patience = Patience(self.cluster.name, seconds)
         while True:
             found = [self._record(number) for number in jobs]
-            if all(one["over"] for one in found) or time.monotonic() > deadline:
+            if all(one["over"] for one in found) or patience.over():
                 return found
             time.sleep(0.1)
 
+    def watch(self, jobs: Sequence[int], program: str, seconds: float) -> list[dict[str, Any]]:
+        """Like `wait`, and each record also has the "processes" of its job that ran `python PROGRAM`, see `running`.
+
+        What ran is found by looking, so `PROGRAM` must wait to be looked at: until a file `seen-NODE-PID` is there.
+        """
+        patience = Patience(self.cluster.name, seconds)
+        seen: dict[tuple[str, int], dict[str, Any]] = {}
+        while True:
+            for one in self.running(program):
+                if (one["node"], one["pid"]) not in seen:
+                    seen[one["node"], one["pid"]] = one
+                    self.put(f"seen-{one['node']}-{one['pid']}", "")
+            found = [self._record(number) for number in jobs]
+            if all(one["over"] for one in found) or patience.over():
+                break
+            time.sleep(0.05)
+        for number, record in zip(jobs, found, strict=True):
+            numbers = {str(one) for one in (number, *(task["id"] for task in record.get("array", [])))}
+            record["processes"] = [
+                one for one in seen.values() if one["variables"].get("SLURM_JOB_ID") in numbers
+            ]
+        return found
+
     def until(self, name: str, text: str, seconds: float) -> bool:
-        """Wait until the file holds the text; whether it does."""
-        deadline = time.monotonic() + seconds
+        """Wait until the file holds the text, for so many seconds of the same kind; whether it does."""
+        patience = Patience(self.cluster.name, seconds)
         while text not in _head(self.folder / name):
-            if time.monotonic() > deadline:
+            if patience.over():
                 return False
             time.sleep(0.05)
         return True

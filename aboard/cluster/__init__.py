@@ -7,6 +7,7 @@
     keeper.py    process 1 of the cluster: sets everything up, obeys orders, and takes everything with it when it ends
     outside.py   `Cluster`: up, run commands in it, faults, down
     processes.py its processes, as they are seen from outside
+    patience.py  how long to wait for a job where the machine is busy
     records.py   what Slurm knows of jobs and nodes, as tables
     commands.py  `aboard cluster`
 

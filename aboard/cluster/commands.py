@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from aboard.cluster import Cluster
 
 app = typer.Typer(
     no_args_is_help=True, help="A miniature supercomputer on this machine: a real Slurm of several nodes."
@@ -46,13 +49,7 @@ def up(
             "bitit", "bit"
         )
     )
-    if cluster.means == "ports":
-        from aboard.cluster import means
-
-        print(
-            f"Here all nodes share this machine's address: {means.why_not(means.own())}. "
-            "Jobs, arrays and srun work; host names, links, cut and slow do not."
-        )
+    _say_what_is_lost(cluster)
     for sentence in shape.left_out:
         print(f"Not like the real one: {sentence}.")
     print("Go on with `aboard cluster shell`, or `aboard cluster exec sinfo`.")
@@ -78,7 +75,9 @@ def status(json: Annotated[bool, typer.Option("--json", help="Print JSON instead
             )
         )
         return
-    print(f"{cluster}\n\n{nodes}\n")
+    print(f"{cluster}\n")
+    _say_what_is_lost(cluster)
+    print(f"{nodes}\n")
     print(records.job_table(jobs) if jobs else "No jobs yet.")
     if links["dead"]:
         print(f"\nThese have ended: {', '.join(links['dead'])}; see {cluster.folder}.")
@@ -154,6 +153,16 @@ def heal(node: NodeArgument) -> None:
 
     Cluster.find().heal(node)
     print(f"{node} is as it was.")
+
+
+def _say_what_is_lost(cluster: Cluster) -> None:
+    if cluster.means == "ports":
+        from aboard.cluster import means
+
+        print(
+            f"Here all nodes share this machine's address: {means.why_not(means.own()) or 'it was asked for'}. "
+            "Jobs, arrays and srun work; host names, links, cut and slow do not."
+        )
 
 
 def _become(command: list[str]) -> None:

@@ -84,6 +84,8 @@ class Keeper:
         if self.place.settings != self.place.folder:
             _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(self.place.settings))
         names = [f"{links.address(i)}\t{name}" for i, name in enumerate(self.hosts)]
+        # torchrun asks who its clients are by addresses of this form, and complains of each that it cannot tell.
+        names += [f"::ffff:{links.address(i)}\t{name}.ipv6" for i, name in enumerate(self.hosts)]
         hosts = Path("/run/hosts")
         hosts.write_text("127.0.0.1\tlocalhost\n::1\tlocalhost\n" + "\n".join(names) + "\n")
         _run("mount", "--bind", str(hosts), "/etc/hosts")

@@ -284,17 +284,30 @@ def _read(path: Path) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Alone with `folder`, among all who start or end clusters."""
+    """Alone with `folder`, among all who start or end clusters. The file that says so goes away again."""
+    path = folder.parent / f".{folder.name}.lock"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder.parent / f".{folder.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = _lock(path)
     except OSError as error:
         raise UserError(f"The cluster cannot be kept in {folder}: {error}.") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
+        path.unlink(missing_ok=True)
         os.close(lock)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                return lock
+        except FileNotFoundError:
+            pass
+        os.close(lock)  # whoever had it before has removed it: this one is nobody's lock any more
 
 
 def _process(folder: Path) -> int | None:

@@ -38,6 +38,20 @@ def seen_from_here(inside: dict[str, int], first: int | None) -> dict[str, int]:
     return {host: numbers[pid] for host, pid in inside.items() if pid in numbers}
 
 
+def seconds_wanted(name: str) -> dict[int, float]:
+    """process → seconds for which the cluster's processes have run, or have waited for a core to run on, so far."""
+    mark, found = f"{MARK}={name}".encode(), {}
+    for pid in _own_processes():
+        if mark in _environment(pid):
+            try:
+                threads = os.listdir(f"/proc/{pid}/task")
+                times = [Path(f"/proc/{pid}/task/{one}/schedstat").read_text().split()[:2] for one in threads]
+            except OSError:
+                continue
+            found[pid] = sum(int(part) for both in times for part in both) / 1e9
+    return found
+
+
 def end_marked(name: str) -> None:
     """End every process of the cluster `name` but this one: those that carry its mark, and Slurm's tasks."""
     marks = (f"{MARK}={name}".encode(), f"SLURM_CLUSTER_NAME={name}".encode())

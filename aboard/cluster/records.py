@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aboard.cluster.outside import Cluster
+from aboard.cluster.patience import Patience
 from aboard.errors import UserError
 from aboard.table import Table
 
@@ -60,13 +61,13 @@ def jobs(cluster: Cluster) -> list[Job]:
 
 
 def wait(cluster: Cluster, number: int, seconds: float = 120) -> Job:
-    """The job once it is over. Raises UserError when it is not after so many seconds."""
-    deadline = time.monotonic() + seconds
+    """The job once it is over. Raises UserError when it is not after so many seconds (of the cluster's: see `patience`)."""
+    patience = Patience(cluster.name, seconds)
     while True:
         found = job(cluster, number)
         if found.over:
             return found
-        if time.monotonic() > deadline:
+        if patience.over():
             raise UserError(
                 f"Job {number} is not over after {seconds:.0f} s: {found.state} ({found.reason})."
             )
@@ -83,13 +84,13 @@ def job_table(found: Sequence[Job]) -> Table:
 
 def nodes(cluster: Cluster) -> Table:
     """Each node's state, cores and GPUs in use, and link."""
-    printed = cluster.run("scontrol", "show", "node", "-o")
+    printed = cluster.run("scontrol", "show", "node", "-o", "-d")
     links: dict[str, Any] = cluster.links()
     rows = []
     for line in printed.splitlines():
         field = dict(re.findall(r"(\w+)=(\S*)", line))
         name = field["NodeName"]
-        gpus = re.search(r"gres/gpu=(\d+)", field.get("AllocTRES", ""))
+        gpus = re.match(r"gpu:(?:\w+:)?(\d+)", field.get("GresUsed", ""))
         used = gpus[1] if gpus else "0"
         link = "cut" if name in links["cut"] else links["rates"][name] if cluster.means != "ports" else "-"
         rows.append(

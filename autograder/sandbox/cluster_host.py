@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from aboard.cluster.patience import MOST
 from autograder.errors import SandboxError
 from autograder.expect import Finding
 from autograder.sandbox import messages
@@ -71,11 +72,15 @@ class WalledCluster:
         return answer
 
     def wait(self, jobs: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = self._ask("wait", list(jobs), seconds, patience=seconds)
+        answer: list[dict[str, Any]] = self._ask("wait", list(jobs), seconds, patience=MOST * seconds)
+        return answer
+
+    def watch(self, jobs: Sequence[int], program: str, seconds: float) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._ask("watch", list(jobs), program, seconds, patience=MOST * seconds)
         return answer
 
     def until(self, name: str, text: str, seconds: float) -> bool:
-        return bool(self._ask("until", name, text, seconds, patience=seconds))
+        return bool(self._ask("until", name, text, seconds, patience=MOST * seconds))
 
     def read(self, pattern: str) -> dict[str, str]:
         answer: dict[str, str] = self._ask("read", pattern)

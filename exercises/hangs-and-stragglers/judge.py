@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from autograder import expect
+from autograder.errors import UserError
 from autograder.expect import Finding
 from autograder.judge import check
 
@@ -18,25 +19,23 @@ drive = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(drive)
 
 WORLDS = (2, 3, 4)
+PACES = (1, 1, 3, 9, 27)  # how many times slower a run is made each time it did not show what was planted in it
 SAID = ({"kind": str, "rank": int, "operation": str, "line": int}, type(None))
 
 
 def recorded(draw, kinds):
-    """For each pair (kind, what is fixed) a case and its report. A run that does not show what was planted in it is made again."""
-    cases, found = [drive.plan(kind, draw.seed(), **fixed) for kind, fixed in kinds], {}
-    for _ in range(6):
-        left = [number for number in range(len(cases)) if number not in found]
-        if not left:
-            break
-        for number, (report, clear) in zip(left, drive.record([cases[n] for n in left]), strict=True):
+    """For each pair (kind, what is fixed) a case and its report. A run that does not show what was planted in it is made again,
+    slower: on a busy machine every rank is late at times, by as much as the machine makes it wait."""
+    found = {}
+    for pace in PACES:
+        left = [number for number in range(len(kinds)) if number not in found]
+        cases = [drive.plan(kinds[number][0], draw.seed(), **kinds[number][1], pace=pace) for number in left]
+        for number, case, (report, clear) in zip(left, cases, drive.record(cases), strict=True):
             if clear:
-                found[number] = report
-            else:
-                kind, fixed = kinds[number]
-                cases[number] = drive.plan(kind, draw.seed(), **fixed)
-    if len(found) < len(cases):
-        raise RuntimeError("the machine is too busy to record the runs")
-    return [(case, found[number]) for number, case in enumerate(cases)]
+                found[number] = case, report
+    if len(found) < len(kinds):
+        raise UserError("This machine is too busy to record runs of four ranks; do this again when it is not.")
+    return [found[number] for number in range(len(kinds))]
 
 
 def named(learner, draw, kinds, judge_one):

@@ -398,7 +398,8 @@ class Job:
             )
             raise Finding("refused", last_line(said))
         self.number = int(answer["output"].split()[0].partition(";")[0])
-        record = self.wait()
+        record = self.cluster.watch([self.number], "train.py", JOB_S)[0]
+        self.looked = record["processes"]
         if not record["over"]:
             self.cluster.cancel(self.number)
         said = last_line(record["output"])
@@ -414,7 +415,7 @@ class Job:
             )
         expect.that(record["over"], "too-slow", f"it is {record['state'].lower()} after {JOB_S} s. {said}")
         expect.that(record["state"] == "COMPLETED", "failed", f"{record['state'].lower()}. {said}")
-        world, hosts = self.nodes * self.ranks, {node for node, _ in self.looked}
+        world, hosts = self.nodes * self.ranks, {one["node"] for one in self.looked}
         expect.that(
             len(self.looked) == world and len(self.files("done")) == world,
             "no-srun",
@@ -422,25 +423,13 @@ class Job:
         )
         expect.that(hosts == set(record["nodes"]), "no-srun", f"it ran on {', '.join(sorted(hosts))}")
 
-    def wait(self):
-        """Its record when it is over, or after JOB_S. Meanwhile each process that runs train.py is looked at, and let go on."""
-        self.looked, deadline = {}, time.monotonic() + JOB_S
-        while True:
-            for one in self.cluster.running("train.py"):
-                if one["variables"].get("SLURM_JOB_ID") == str(self.number) and (one["node"], one["pid"]) not in self.looked:
-                    self.looked[one["node"], one["pid"]] = one
-                    self.cluster.put(f"seen-{one['node']}-{one['pid']}", "")
-            record = self.cluster.wait([self.number], 0)[0]
-            if record["over"] or time.monotonic() > deadline:
-                return record
-
     def variables(self):
         """Of each process that ran train.py, what its environment says of the model, the hub and the cache."""
-        for (node, _), one in self.looked.items():
+        for one in self.looked:
             given = one["variables"].get
             home, cache = given("HOME", ""), given("XDG_CACHE_HOME", "")
             yield {
-                "host": node, "HF_HOME": given("HF_HOME", ""), "XDG_CACHE_HOME": cache,
+                "host": one["node"], "HF_HOME": given("HF_HOME", ""), "XDG_CACHE_HOME": cache,
                 "offline": given("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
                 "cache": cache if os.path.isabs(cache) else os.path.join(home, ".cache"),
             }  # fmt: skip

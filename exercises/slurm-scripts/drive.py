@@ -3,6 +3,7 @@
 A stand-in for a training: it needs what `torch.distributed` needs from its surroundings, and is there at once.
 """
 
+import glob
 import json
 import os
 import socket
@@ -10,13 +11,14 @@ import sys
 import time
 
 PAYLOAD = 1 << 20  # bytes that every rank sends to rank 0, and gets back
-PATIENCE_S = 6.0
+PATIENCE_S, LONGEST_S = 4.0, 60.0
 SEEN_S = 10.0  # how long it waits for the judge to look at it, which takes a fraction of a second
+JOB = os.environ.get("SLURM_JOB_ID", "0")
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def write(kind, **said):
-    name = f"{kind}-{os.environ.get('SLURM_JOB_ID', 0)}-{socket.gethostname()}-{os.getpid()}.json"
+    name = f"{kind}-{JOB}-{socket.gethostname()}-{os.getpid()}.json"
     with open(name + ".part", "w") as file:
         json.dump(said, file)
     os.replace(name + ".part", name)
@@ -31,15 +33,32 @@ def exactly(line, count):
         left -= len(data)
 
 
+class Patience:
+    """Over some seconds after all ranks have started. On a busy machine some start long before others."""
+
+    def __init__(self, world):
+        self.world, self.end = world, time.monotonic() + LONGEST_S
+        self.all_there = False
+
+    def over(self):
+        if not self.all_there and len(glob.glob(f"started-{JOB}-*.json")) >= self.world:
+            self.all_there, self.end = True, time.monotonic() + PATIENCE_S
+        return time.monotonic() > self.end
+
+
 def meet(rank, world, address, port):
     """Rank 0 waits at the meeting point; everybody else goes there. Raises OSError when it does not come about."""
-    deadline = time.monotonic() + PATIENCE_S
+    patience = Patience(world)
     if rank == 0:
         with socket.create_server(("", port)) as place:
+            place.settimeout(0.2)
             lines = []
-            for _ in range(world - 1):
-                place.settimeout(max(0.1, deadline - time.monotonic()))
-                lines.append(place.accept()[0])
+            while len(lines) < world - 1:
+                try:
+                    lines.append(place.accept()[0])
+                except TimeoutError:
+                    if patience.over():
+                        raise OSError("not all ranks came") from None
             for line in lines:
                 line.settimeout(PATIENCE_S)
                 exactly(line, PAYLOAD)
@@ -52,11 +71,11 @@ def meet(rank, world, address, port):
             line = socket.create_connection((address, port), timeout=2)
             break
         except (OSError, UnicodeError) as error:
-            if time.monotonic() > deadline or isinstance(error, (socket.gaierror, UnicodeError)):
+            if patience.over() or isinstance(error, (socket.gaierror, UnicodeError)):
                 raise OSError(str(error)) from None
             time.sleep(0.05)
     with line:
-        line.settimeout(PATIENCE_S)
+        line.settimeout(LONGEST_S)  # rank 0 serves whoever came before, and may still wait for others
         line.sendall(bytes(PAYLOAD))
         exactly(line, PAYLOAD)
 
@@ -71,6 +90,7 @@ def let_it_be_seen():
 def main():
     found = {name: os.environ.get(name, "") for name in NAMES}
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    write("started")
     let_it_be_seen()
     if sys.argv[1:]:
         return

@@ -5,7 +5,6 @@ files: while `train.py` waits, the kernel is asked. Slurm's own records and the 
 """
 
 import json
-import time
 from pathlib import Path
 
 from autograder import expect
@@ -14,7 +13,7 @@ from autograder.judge import check
 
 PROGRAM = Path(__file__).with_name("drive.py").read_text(encoding="utf-8")
 ACCOUNT = "EUHPC_D{:02d}_{:03d}"
-JOB_S = 40  # a job that goes well takes a second, with torchrun six; on a busy machine much more
+JOB_S = 12  # of doing nothing; a job that goes well takes a second, with torchrun six, and computes most of it
 PAYLOAD = 1 << 20
 
 
@@ -45,12 +44,14 @@ def rendezvous(learner, draw):
     first, second = (Case(learner, draw, "rank_script", gpus=2) for _ in range(2))
     first.submit(0)
     second.submit(0)
-    wait_for([first, second], JOB_S)
+    first.record, second.record = first.cluster.watch([first.number, second.number], "train.py", JOB_S)
     for case in (first, second):
         case.first_every_rank_once()
-        case.everybody_met()
+    # Before anything that follows from it: whether two jobs at one port fail depends on which of them ends before the other begins.
     ports = {one["MASTER_PORT"] for one in first.seen()}, {one["MASTER_PORT"] for one in second.seen()}
     expect.that(not ports[0] & ports[1], "fixed-port", f"both jobs met at port {', '.join(sorted(ports[0]))}")
+    for case in (first, second):
+        case.everybody_met()
     after = learner.supercomputer(2, "leonardo").carried()
     for node in after:
         # The two ranks of the second node send their bytes to rank 0, and get as many back; in both jobs.
@@ -97,7 +98,7 @@ def array(learner, draw):
         case.came_through(one)
         expect.that(one["gpus"] == 1, "no-gpus" if not one["gpus"] else "wrong-gpus", f"task {one['index']} has {one['gpus']}")
     for one in tasks:
-        mine = [found["arguments"] for found in case.looked.values() if found["variables"].get("SLURM_JOB_ID") == str(one["id"])]
+        mine = [found["arguments"] for found in case.processes() if found["variables"].get("SLURM_JOB_ID") == str(one["id"])]
         expect.that(mine == [[one["index"]]], "wrong-argument", f"task {one['index']} ran it with {mine[0] if mine else 'nothing'}")
 
 
@@ -114,7 +115,7 @@ class Case:
         self.script = learner.call(function, *first, self.minutes, self.account)
         if type(self.script) is not str:
             raise Finding("wrong-type", f"`{function}` returned {type(self.script).__name__}, and a script is a text")
-        self.record, self.looked = {}, {}
+        self.record = {}
 
     def submit(self, seconds):
         """Hand the script in; its record after at most so many seconds, or at once."""
@@ -127,7 +128,7 @@ class Case:
         if seconds:
             return self.wait(seconds)
         self.record = self.cluster.wait([self.number], 0)[0]
-        for _ in range(50):  # until it has started: it is alone, or there is room for it
+        for _ in range(300):  # until it has started: it is alone, or there is room for it
             if self.record["nodes"] or self.record["over"]:
                 break
             self.cluster.until("-", "-", 0.1)
@@ -136,24 +137,16 @@ class Case:
 
     def wait(self, seconds, patient=False):
         """Its record when it is over. patient: what it did says more than that it failed."""
-        wait_for([self], seconds)
+        self.record = self.cluster.watch([self.number], "train.py", seconds)[0]
         if not patient or self.record["state"] == "COMPLETED":
             return self.record
-        if not self.record["over"] and not self.looked:
+        if not self.record["over"] and not self.processes():
             raise Finding("too-slow", f"it is {self.record['state'].lower()} after {seconds} s. {last_line(self.record['output'])}")
         return self.record
 
-    def look(self):
-        """Note which processes of this job run train.py now, and let each go on that has been seen."""
-        for one in self.cluster.running("train.py"):
-            mine = one["variables"].get("SLURM_JOB_ID")
-            if mine in (str(self.number), *self.tasks()) and (one["node"], one["pid"]) not in self.looked:
-                self.looked[one["node"], one["pid"]] = one
-                self.cluster.put(f"seen-{one['node']}-{one['pid']}", "")
-
-    def tasks(self):
-        """The numbers of an array's jobs."""
-        return [str(one["id"]) for one in self.record.get("array", [])]
+    def processes(self):
+        """The processes of this job that ran train.py, as the kernel had them."""
+        return self.record.get("processes", [])
 
     def came_through(self, record):
         if not record["over"]:
@@ -178,7 +171,7 @@ class Case:
         return [
             {name: one["variables"].get(name, "") for name in NAMES}
             | {"host": one["node"], "torchrun": "TORCHELASTIC_RUN_ID" in one["variables"]}
-            for one in self.looked.values()
+            for one in self.processes()
         ]
 
     def first_every_rank_once(self):
@@ -241,17 +234,6 @@ class Case:
 
 
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-def wait_for(cases, seconds):
-    """Look at the processes of these jobs until all are over, or for so many seconds."""
-    cluster, deadline = cases[0].cluster, time.monotonic() + seconds
-    while True:
-        for case in cases:
-            case.look()
-            case.record = cluster.wait([case.number], 0)[0]
-        if all(case.record["over"] for case in cases) or time.monotonic() > deadline:
-            return
 
 
 def last_line(text):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from aboard.cluster import Cluster, means, outside, processes, records, shape
+from aboard.cluster.patience import Patience
 from aboard.errors import UserError
 from aboard.sites.site import Site
 from tests import ordinary_user
@@ -98,6 +99,16 @@ def test_commands_run_in_the_folder_they_were_given_in_and_say_how_they_ended(cl
         cluster.run("cat", "no-such-file")
     with pytest.raises(UserError, match="There is no node 'n5'; there are login, n1, n2, n3, n4"):
         cluster.run("hostname", on="n5")
+
+
+def test_the_table_of_nodes_shows_what_is_taken(cluster, tmp_path):
+    number = records.submit(cluster, "#!/bin/bash\n#SBATCH -w n2 -c 8 --gres=gpu:3\nsleep 100\n", cwd=tmp_path)
+    while records.job(cluster, number).state != "RUNNING":
+        time.sleep(0.05)
+    rows = {row[0]: row[1:] for row in records.nodes(cluster).rows}
+    cluster.run("scancel", str(number))
+    assert rows["n2"] == ["mixed", "8/32", "3/4", "1gbit"] and rows["n3"][1:3] == ["0/32", "0/4"]
+    records.wait(cluster, number)
 
 
 def test_an_array_runs_and_slurm_has_a_record_of_each_job(cluster, tmp_path):
@@ -361,6 +372,37 @@ def test_a_node_lost_in_the_middle_of_a_job_requeues_it_on_others(cluster, tmp_p
     cluster.run("srun", "-N4", "true")
 
 
+# --- patience, on a machine that is busy
+
+IDLE = "import time; time.sleep(60)"
+BUSY = "while True: pass"
+
+
+@pytest.mark.parametrize(
+    ("programs", "least", "most"),
+    [([IDLE], 0.5, 1.9), ([BUSY], 1.9, 9), ([BUSY, BUSY, BUSY], 1.9, 9), ([IDLE, BUSY], 1.9, 9)],
+    ids=["a job that hangs", "one that computes", "three that share one core", "one of two computes"],
+)
+def test_patience_is_counted_in_the_time_in_which_nothing_of_the_cluster_wants_a_core(programs, least, most):
+    """Half a second of patience: so long of waiting, or `MOST` times as long for who computes or would."""
+    name, core = f"test-{os.getpid()}", min(os.sched_getaffinity(0))
+    pinned = "import os; os.sched_setaffinity(0, [{}])\n{}"
+    running = [
+        subprocess.Popen([sys.executable, "-c", pinned.format(core, text)], env={**os.environ, processes.MARK: name})
+        for text in programs
+    ]  # fmt: skip
+    try:
+        time.sleep(0.5)  # until they have started
+        patience, began = Patience(name, 0.5), time.monotonic()
+        while not patience.over():
+            time.sleep(0.02)
+        assert least < time.monotonic() - began < most
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
 # --- coming and going
 
 
@@ -400,18 +442,19 @@ def mounts() -> str:
 
 def test_twenty_ups_and_downs_leave_no_process_mount_namespace_or_file(tmp_path):
     before = (mounts(), set(os.listdir("/run")), set(os.listdir("/tmp")))
-    own = {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt", "uts", "pid", "user")}
-    names = []
+    names, inits = [], {}
     for _ in range(20):
         with Cluster.up(2, folder=tmp_path / "c") as found:
             names.append(found.name)
+            outside = json.loads((tmp_path / "c" / "process.json").read_text())["pid"]
+            inits |= {pid: processes.start_time(pid) for pid in processes.children(outside)}
             found.run("sbatch", "--wrap", "sleep 100", cwd=tmp_path)
     assert all(gone(name) for name in names) and len(set(names)) == 20
-    assert not (tmp_path / "c").exists()
+    assert all(name.startswith("slurm-") for name in os.listdir(tmp_path))  # what jobs printed is the user's
     assert (mounts(), set(os.listdir("/run")) - before[1]) == (before[0], set())
     assert not [n for n in set(os.listdir("/tmp")) - before[2] if n.startswith("aboard-")]
-    # Namespaces live as long as a process is in them or a mount holds them: of both there are none.
-    assert own == {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in own}
+    # A namespace lives as long as a process is in it or a mount holds it. Process 1 of a cluster ends last of all in it.
+    assert len(inits) == 20 and not any(processes.start_time(pid) == began for pid, began in inits.items())
 
 
 @pytest.mark.parametrize("how", ["namespaces", "ports"])
@@ -455,6 +498,8 @@ def test_without_namespaces_several_slurmd_stand_on_one_host(tmp_path, monkeypat
         assert sorted(said.split("\n")[:-1]) == [f"n{i} 0,1" for i in (1, 2, 3)]
         with pytest.raises(UserError, match="Nodes have no links here, so none can be cut or slowed"):
             found.cut("n1")
+        shown = aboard("status", folder=tmp_path / "c").stdout
+        assert "all nodes share this machine's address" in shown and "cut and slow do not" in shown
         found.drain("n1")
         assert found.ask("srun", "-N3", "--immediate=2", "true", cwd="/").returncode != 0
         found.heal("n1")

@@ -281,41 +281,42 @@ def loss(text: str) -> str:
     return found[0]
 
 
-@slurm
-@pytest.mark.parametrize("site", MACHINES)
-def test_a_machine_shaped_as_the_site_takes_the_script_and_trains_over_two_nodes(site, example, tmp_path):
+@pytest.fixture(scope="module", params=MACHINES)
+def machine(request, tmp_path_factory):
+    """Each machine in turn, as two nodes of it."""
+    if means.missing(means.SLURM):
+        pytest.skip("Slurm is not installed")
+    with Cluster.up(2, site=request.param, folder=tmp_path_factory.mktemp("cluster") / "it") as found:
+        yield found
+
+
+def test_a_machine_shaped_as_the_site_takes_the_script_and_trains_over_two_nodes(machine, example, tmp_path):
     folder, alone = example
-    with Cluster.up(2, site=site, folder=tmp_path / "it") as cluster:
-        whole = render(job_for(site, requeue=True), load(site))
-        took = cluster.ask("sbatch", "--test-only", text=whole)
-        assert took.returncode == 0 and "to start at" in took.stderr, took.stderr
-        small = job_for(
-            site, gpus_per_node=1, environment=sys.prefix, requeue=True,
-            args=["--steps", "100", "--checkpoint", str(tmp_path / "checkpoint.pt")],
-        )  # fmt: skip
-        done = records.wait(
-            cluster, records.submit(cluster, render(small, load(site)), cwd=run_in(tmp_path, folder)), 120
-        )
-        said = done.output.read_text()
-        assert (done.state, len(done.nodes)) == ("COMPLETED", 2), said
-        assert "2 ranks, step 0 of 100" in said and loss(said) == alone
+    site = machine.shape.site
+    took = machine.ask("sbatch", "--test-only", text=render(job_for(site, requeue=True), load(site)))
+    assert took.returncode == 0 and "to start at" in took.stderr, took.stderr
+    small = job_for(
+        site, gpus_per_node=1, environment=sys.prefix, requeue=True,
+        args=["--steps", "100", "--checkpoint", str(tmp_path / "checkpoint.pt")],
+    )  # fmt: skip
+    number = records.submit(machine, render(small, load(site)), cwd=run_in(tmp_path, folder))
+    done = records.wait(machine, number, 120)
+    said = done.output.read_text()
+    assert (done.state, len(done.nodes)) == ("COMPLETED", 2), said
+    assert "2 ranks, step 0 of 100" in said and loss(said) == alone
 
 
-@slurm
-@pytest.mark.parametrize("site", MACHINES)
-def test_what_is_refused_here_is_refused_by_the_machine_as_well(site, tmp_path):
+def test_what_is_refused_here_is_refused_by_the_machine_as_well(machine):
     """Each job is asked of both: of the rules, and of a Slurm shaped as the site. They say the same."""
-    with Cluster.up(2, site=site, folder=tmp_path / "it") as cluster:
-        for said in (
-            {}, {"account": None}, {"hours": 24}, {"hours": 49}, {"hours": 200}, {"qos": "no_such_qos"}, {"nodes": 1}, {"hours": 0.25},
-        ):  # fmt: skip
-            job = job_for(site, **said)
-            refused = refusals(job, load(site))
-            script = (
-                with_lines(render(job_for(site), load(site)), job) if refused else render(job, load(site))
-            )
-            took = cluster.ask("sbatch", "--test-only", text=script)
-            assert (took.returncode != 0) == bool(refused), (said, refused, took.stderr)
+    site = machine.shape.site
+    for said in (
+        {}, {"account": None}, {"hours": 24}, {"hours": 49}, {"hours": 200}, {"qos": "no_such_qos"}, {"nodes": 1}, {"hours": 0.25},
+    ):  # fmt: skip
+        job = job_for(site, **said)
+        refused = refusals(job, load(site))
+        script = with_lines(render(job_for(site), load(site)), job) if refused else render(job, load(site))
+        took = machine.ask("sbatch", "--test-only", text=script)
+        assert (took.returncode != 0) == bool(refused), (said, refused, took.stderr)
 
 
 def with_lines(script: str, job: Job) -> str:

@@ -1,10 +1,12 @@
 """What people have from the cloud becomes a description that `aboard job` takes, with notes on what has no counterpart."""
 
+import json
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -113,6 +115,28 @@ def test_what_has_no_counterpart_is_a_note(name, said):
     assert [part for part in said if part not in text] == []
 
 
+def test_an_mpi_job_is_what_its_launcher_runs_where_its_workers_are():
+    found = translated("mpijob.yaml", "leonardo")
+    assert found.job.args == ["--data", "/mnt/data/shards"] and found.job.data == ["/mnt/data"]
+    assert (found.job.nodes, found.job.gpus_per_node, found.job.env) == (4, None, {"NCCL_DEBUG": "INFO"})
+    assert "volume claim corpus" in notes(found, "data") and "WANDB_API_KEY came from a secret" in notes(
+        found
+    )
+
+
+def test_the_clouds_network_is_left_there():
+    found = translate(
+        "docker run -e NCCL_SOCKET_IFNAME=eth0 -e FI_PROVIDER=efa -e NCCL_DEBUG=INFO img python t.py"
+    )
+    assert found.job.env == {"NCCL_DEBUG": "INFO"} and "NCCL_SOCKET_IFNAME is left out" in notes(found)
+
+
+def test_hyperparameters_are_read_however_they_are_written_and_never_lost_in_silence():
+    text = "hp = {}\nPyTorch(entry_point='t.py', instance_type='ml.p5.48xlarge', hyperparameters=hp)"
+    assert translate(text.format("dict(epochs=3)")).job.args == ["--epochs", "3"]
+    assert "computed (load())" in notes(translate(text.format("load()")), "script")
+
+
 def test_a_secret_is_never_written_down():
     assert "hf_not_a_real_one" not in translated("vertex_sdk.py").as_toml()
     found = translate("docker run -e WANDB_API_KEY=abc123 -e A=1 img python t.py")
@@ -141,6 +165,13 @@ def test_commands(command, script, args, ranks):
     assert (found.script, found.args, found.ranks) == (script, args, ranks)
 
 
+def test_variables_that_a_command_sets_are_the_jobs():
+    assert split(["sh", "-c", "A=1 mpirun -np 2 -x B=2 -x PATH python t.py -x C=3"]).env == {
+        "A": "1",
+        "B": "2",
+    }
+
+
 # --- what it cannot read
 
 
@@ -155,7 +186,7 @@ def test_commands(command, script, args, ranks):
         ("docker run 'img", "a quote left open"),
         ("x" * (1 << 21), "longer than any job"),
         ("a: &a [1]\nb: " + "[" + "*a," * 2000 + "]", "repeats parts of itself"),
-        ("[" * 50_000, "none of what can be translated"),
+        ("[" * 5_000, "none of what can be translated"),
     ],
 )
 def test_what_is_no_job_is_a_sentence(text, says):
@@ -182,21 +213,18 @@ trees = st.recursive(
 )
 
 
+GOOD = [
+    json.dumps(list(yaml.safe_load_all((Path(__file__).parent / "cloud" / name).read_text()))[-1])
+    for name in ("pytorchjob.yaml", "mpijob.yaml", "trainjob.yaml", "job.yaml", "vertex_config.yaml", "sagemaker_request.json")
+]  # fmt: skip
+SITES = [load("leonardo"), load("lumi")]
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_bent_job_is_translated_or_refused_in_words(data):
     """Any part of a good job replaced by anything: a description that is valid, or one sentence."""
-    import json
-
-    import yaml
-
-    name = data.draw(
-        st.sampled_from(
-            ["pytorchjob.yaml", "trainjob.yaml", "job.yaml", "vertex_config.yaml", "sagemaker_request.json"]
-        )
-    )
-    documents = list(yaml.safe_load_all((Path(__file__).parent / "cloud" / name).read_text()))
-    node = json.loads(json.dumps(documents[-1]))
+    node = json.loads(data.draw(st.sampled_from(GOOD)))
     top = node
     while True:
         key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
@@ -206,7 +234,7 @@ def test_a_bent_job_is_translated_or_refused_in_words(data):
         node[key] = data.draw(trees)
         break
     try:
-        found = translate(json.dumps(top), load(data.draw(st.sampled_from(["leonardo", "lumi"]))))
+        found = translate(json.dumps(top), data.draw(st.sampled_from(SITES)))
     except UserError as error:
         assert "\n" not in str(error)
     else:

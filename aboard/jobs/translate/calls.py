@@ -108,7 +108,8 @@ def _value(node: ast.expr, known: dict[str, ast.expr], deep: int = 0) -> Any:
                 return Computed(ast.unparse(node))
             return "".join(map(str, parts))
         case ast.Call():
-            return _call(node, known, deep + 1)
+            call = _call(node, known, deep + 1)
+            return call.by_name if call.name == "dict" and not call.by_position else call
     return Computed(ast.unparse(node))
 
 

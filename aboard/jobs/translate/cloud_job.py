@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aboard.errors import UserError
 from aboard.jobs.description import Job
-from aboard.jobs.translate.command import OF_THE_LAUNCHER, split
+from aboard.jobs.translate.command import OF_THE_LAUNCHER, OF_THE_NETWORK, split
 from aboard.sites.site import Site
 
 HOURS = 24.0  # written where nothing says how long
@@ -47,6 +47,10 @@ class CloudJob:
         """A variable of the program's; what the job script sets itself is left out, and a secret is not written down."""
         if OF_THE_LAUNCHER.fullmatch(name):
             self.note(f"{name} is left out: the job script sets what the ranks need.")
+        elif OF_THE_NETWORK.fullmatch(name):
+            self.note(
+                f"{name} is left out: it is about the cloud's network. The job script sets what this one needs."
+            )
         elif re.search(r"(TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL)", name, re.IGNORECASE):
             self.note(
                 f"{name} looks like a secret, and is not written down. Keep it in a file in your home that only you can read "
@@ -89,6 +93,8 @@ def described(cloud: CloudJob, site: Site | None) -> Translation:
     command = split(list(cloud.command))
     for text in command.notes:
         cloud.note(text)
+    for name, value in command.env.items():
+        cloud.set_env(name, value)
     if command.script is None:
         cloud.note(
             "Which Python file runs is not said (the image's own command, it seems); put yours.", "script"

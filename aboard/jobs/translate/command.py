@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -12,16 +13,22 @@ OF_THE_LAUNCHER = re.compile(
     r"(MASTER_(ADDR|PORT)|WORLD_SIZE|(LOCAL_|NODE_|GROUP_)?RANK|NNODES|PET_\w+|NPROC_PER_NODE|CUDA_VISIBLE_DEVICES|"
     r"ROCR_VISIBLE_DEVICES|NVIDIA_VISIBLE_DEVICES|NVIDIA_DRIVER_CAPABILITIES|OMP_NUM_THREADS)"
 )
+# What names the cloud's network, which is another one here.
+OF_THE_NETWORK = re.compile(
+    r"((NCCL|GLOO|TP|UCX)_(SOCKET_IFNAME|NET_DEVICES)|NCCL_(IB|NET|CROSS_NIC|TOPO|TUNER|FASTRAK)(_\w+)?|FI_\w+)"
+)
 
 
 @dataclass
 class Command:
-    """script: absent when the command names no Python file. ranks, machines: what its launcher was told, where a number."""
+    """script: absent when the command names no Python file. ranks, machines: what its launcher was told, where a number.
+    env: variables that are set before it, or that its launcher sets."""
 
     script: str | None = None
     args: list[str] = field(default_factory=list)
     ranks: int | None = None
     machines: int | None = None
+    env: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -30,7 +37,7 @@ def split(words: list[str]) -> Command:
     found = Command()
     words = _in_a_shell(words, found)
     while words and re.fullmatch(r"[A-Za-z_]\w*=.*", words[0]):
-        found.notes.append(f"{words[0].partition('=')[0]} is set before the command; put it under [job.env].")
+        name, _, found.env[name] = words[0].partition("=")
         words = words[1:]
     launcher = _launcher(words)
     at = _script(words)
@@ -46,6 +53,9 @@ def split(words: list[str]) -> Command:
     else:
         found.script, found.args = words[at], words[at + 1 :]
     options = words[:at]
+    for option, value in itertools.pairwise(options):  # mpirun -x NAME=VALUE
+        if option == "-x" and "=" in value:
+            name, _, found.env[name] = value.partition("=")
     found.ranks = _number(options, "nproc", "num_processes", "num_gpus", "np")
     found.machines = _number(options, "nnodes", "num_machines", "num_nodes")
     if any(re.match(r"--?nnodes=?\d*:\d+", option) for option in _joined(options)):

@@ -58,11 +58,13 @@ def _replicas(cloud: CloudJob, kind: str, spec: dict[str, Any]) -> None:
     main = _table(groups, first if first in groups else next(iter(groups), first))
     _pod(cloud, _table(_table(main, "template"), "spec"))
     workers = _container(_table(_table(_table(groups, "Worker"), "template"), "spec"))
+    if kind == "MPIJob" and workers:  # the launcher says what is run, the workers where
+        command = cloud.command
+        _pod(cloud, _table(_table(_table(groups, "Worker"), "template"), "spec"))
+        cloud.command = command or cloud.command
     if workers:
         theirs = _gpus(workers)
-        if kind == "MPIJob":
-            cloud.gpus = theirs or cloud.gpus
-        elif (theirs or 0) != (cloud.gpus or 0):
+        if kind != "MPIJob" and (theirs or 0) != (cloud.gpus or 0):
             cloud.note(
                 f"Master and workers have different numbers of GPUs ({cloud.gpus or 0} and {theirs or 0}); nodes here are alike.",
                 "nodes",

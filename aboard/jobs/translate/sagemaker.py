@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aboard.jobs.translate import instances
-from aboard.jobs.translate.calls import Call, plain
+from aboard.jobs.translate.calls import Call, Computed, plain
 from aboard.jobs.translate.cloud_job import CloudJob
 
 _ESTIMATORS = ("PyTorch", "Estimator", "HuggingFace", "TensorFlow", "ModelTrainer")
@@ -202,7 +202,10 @@ def _code(cloud: CloudJob, said: dict[str, Any]) -> None:
         cloud.note(
             "Packages were installed at the start: compute nodes mostly reach nothing outside; install them once, into an environment."
         )
-    cloud.command += _arguments(_mapping(said.get("hyperparameters")))
+    parameters = said.get("hyperparameters")
+    if isinstance(parameters, Computed | Call):
+        cloud.note(f"The hyperparameters are computed ({plain(parameters)}); write them here.", "script")
+    cloud.command += _arguments(_mapping(parameters))
 
 
 def _seconds(cloud: CloudJob, said: dict[str, Any]) -> None:
