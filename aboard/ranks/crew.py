@@ -36,6 +36,7 @@ class Call:
     timeout_s: float = 60.0
     address: str = ""  # where the ranks meet: a file they share, or the IP address of rank 0
     interface: str = ""
+    device: str = "cpu"  # or "cuda": a GPU for each rank (`device`)
 
 
 @dataclass
@@ -237,6 +238,7 @@ class _Voyage:
             "function": call.function, "drive": call.drive, "rank": rank, "world_size": call.world_size,
             "args": [per_rank[rank] for per_rank in call.args], "kwargs": call.kwargs,
             "timeout_s": call.timeout_s + 5, "address": call.address, "interface": call.interface,
+            "device": call.device,
         }  # fmt: skip
 
     def _say(self, member: _Member, message: dict[str, Any]) -> None:

@@ -175,7 +175,7 @@ class Meter:
     def _metered(self, original: Any, op: str) -> Any:
         meter = self
         if op == "reduce_scatter":
-            original = _real_reduce_scatter
+            original = _reduce_scatter_of(original)
 
         def call(group: ProcessGroup, *args: Any, **kwargs: Any) -> Any:
             record = Collective(
@@ -320,6 +320,17 @@ def describe_line(code: Any, lineno: int, module_globals: dict[str, Any]) -> str
     text = linecache.getline(code.co_filename, lineno, module_globals).strip()
     where = "" if code.co_name.startswith("<") else f" of {code.co_name}"
     return f"line {lineno}{where}" + (f": {text[:120]}" if text else "")
+
+
+def _reduce_scatter_of(original: Any) -> Any:
+    """Ours for tensors on the processor, which go through gloo; the library's own on GPUs, where it is a real one."""
+
+    def call(group: ProcessGroup, outputs: Any, inputs: Any, *more: Any) -> Any:
+        first = outputs[0] if isinstance(outputs, list) else outputs
+        own = _real_reduce_scatter if first.device.type == "cpu" else original
+        return own(group, outputs, inputs, *more)
+
+    return call
 
 
 def _real_reduce_scatter(group: ProcessGroup, outputs: Any, inputs: Any, opts: Any = None) -> Work:
