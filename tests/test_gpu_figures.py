@@ -63,7 +63,9 @@ def test_buckets_are_measured_with_and_without_overlap(measured):
     assert [(row["bucket_mib"], row["overlap"]) for row in rows] == [
         (1, False), (1, True), (None, False), (None, True)
     ]  # fmt: skip
-    assert [row["collectives"] for row in rows] == [2, 2, 1, 1] and all(0 < row["seconds"] < 30 for row in rows)
+    assert [row["collectives"] for row in rows] == [2, 2, 1, 1] and all(
+        0 < row["seconds"] < 30 for row in rows
+    )
 
 
 def test_its_buckets_average_as_they_should_early_or_late():

@@ -207,7 +207,11 @@ def about_gpu() -> dict[str, Any]:
     about = torch.cuda.get_device_properties(torch.cuda.current_device())
     version = torch.cuda.nccl.version()
     name = "RCCL" if torch.version.hip else "NCCL"
-    return {"device": about.name, "memory_bytes": about.total_memory, "library": f"{name} {'.'.join(map(str, version))}"}
+    return {
+        "device": about.name,
+        "memory_bytes": about.total_memory,
+        "library": f"{name} {'.'.join(map(str, version))}",
+    }
 
 
 def measure(size: Size, world: int, device: str, tell: Callable[[str], object] = print) -> dict[str, Any]:
@@ -222,7 +226,9 @@ def measure(size: Size, world: int, device: str, tell: Callable[[str], object] =
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=DATA, help="where the figures go")
     parser.add_argument("--most", type=int, default=8, help="take no more GPUs than this")
     chosen = parser.parse_args(arguments)

@@ -353,7 +353,8 @@ class _Voyage:
             )
         else:
             message = (
-                f"the process of {who} ended while {name} ran"
+                f"the process of {who} ended while {name} ran, and Python could not say why: so it ends when ranks call "
+                "one collective with tensors of different sizes, when memory runs out, or by os._exit"
                 if not alone
                 else f"the process ended in {name}"
             )

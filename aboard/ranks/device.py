@@ -14,7 +14,10 @@ import torch
 import torch.distributed as dist
 
 CPU, GPU = "cpu", "cuda"  # PyTorch calls AMD's GPUs "cuda" too
-BACKENDS = {CPU: "gloo", GPU: "cpu:gloo,cuda:nccl"}  # on GPUs gloo stays for tensors that are on the processor
+BACKENDS = {
+    CPU: "gloo",
+    GPU: "cpu:gloo,cuda:nccl",
+}  # on GPUs gloo stays for tensors that are on the processor
 HIDES_GPUS = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
 
 

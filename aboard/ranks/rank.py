@@ -25,7 +25,8 @@ import torch.distributed as dist
 
 from aboard import wire
 from aboard.ranks.device import BACKENDS, CPU, GPU, explain, synchronize, take
-from aboard.ranks.meter import Meter, describe_line, whose_file
+from aboard.ranks.meter import Meter
+from aboard.ranks.place import describe_line, whose_file
 
 Lookup = Callable[[str, bool], Callable[..., Any]]
 

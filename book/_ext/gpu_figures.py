@@ -108,7 +108,9 @@ def read_again(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> list[str]:
     """Lessons whose own text stays the same when there are new figures."""
-    return [name for name in env.found_docs if MARK.search(Path(env.doc2path(name)).read_text(encoding="utf-8"))]
+    return [
+        name for name in env.found_docs if MARK.search(Path(env.doc2path(name)).read_text(encoding="utf-8"))
+    ]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

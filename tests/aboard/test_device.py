@@ -45,7 +45,9 @@ def test_gpus_are_counted_in_another_process(monkeypatch):
 
 def test_too_few_gpus_are_told_in_one_sentence(machine):
     machine(2)
-    with pytest.raises(ValueError, match=r"^4 ranks need 4 GPUs, one each, but 2 can be used here; say device=.cpu."):
+    with pytest.raises(
+        ValueError, match=r"^4 ranks need 4 GPUs, one each, but 2 can be used here; say device=.cpu."
+    ):
         ranks.run(lambda: 0, 4, device="cuda")
     with pytest.raises(ValueError, match=r"device must be .cpu. or .cuda., not 'tpu'"):
         ranks.run(lambda: 0, 1, device="tpu")
@@ -72,7 +74,8 @@ def test_on_gpus_each_rank_takes_its_own_and_joins_with_nccl(machine, monkeypatc
     monkeypatch.setattr(dist, "init_process_group", join)
     run = ranks.run(lambda: asked | {"local": os.environ["LOCAL_RANK"]}, 3, device="cuda")
     assert run.outputs == [
-        {"mine": r, "default": f"cuda:{r}", "backend": "cpu:gloo,cuda:nccl", "local": str(r)} for r in range(3)
+        {"mine": r, "default": f"cuda:{r}", "backend": "cpu:gloo,cuda:nccl", "local": str(r)}
+        for r in range(3)
     ]
 
 
@@ -106,5 +109,7 @@ def test_gradients_computed_before_the_fork_beside_a_gpu_are_told_in_the_readers
 
 def test_a_process_that_uses_a_gpu_is_not_forked(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(RuntimeError, match="restart the kernel and run the ranks before anything touches the GPU"):
+    with pytest.raises(
+        RuntimeError, match="restart the kernel and run the ranks before anything touches the GPU"
+    ):
         ranks.run(lambda: 0, 2)
