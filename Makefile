@@ -4,10 +4,10 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 # One more than there are cores: the tests of the miniature supercomputer mostly wait. Five take 8 GB of memory.
 WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 5)))
-.PHONY: help venv system slurm demo test lint course book bench soak lock clean
+.PHONY: help venv system slurm demo test lint course book bench soak gpu-figures lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 venv: .venv/.ready ## The Python environment: .venv, as pinned in requirements.lock
 .venv/.ready: requirements.lock pyproject.toml tools/venv.sh
@@ -41,6 +41,9 @@ bench: system .venv/.ready ## How fast grading is, beside papermill, nbgrader an
 
 soak: system .venv/.ready ## The long forms of the tests, for hours: attacks, faults, fuzz, and lint under load
 	@.venv/bin/python -m tests.soak
+
+gpu-figures: .venv/.ready ## Lessons 11 and 14 to 16 measured on this machine's GPUs, for their pages (minutes)
+	@.venv/bin/python -m tools.gpu_figures
 
 lock: ## Regenerate requirements.lock from pyproject.toml
 	@tools/lock.sh

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from aboard.ranks.crew import Call, RanksFailed, Run
 from aboard.ranks.local import run_call
-from aboard.ranks.meter import whose_file
+from aboard.ranks.place import whose_file
 from autograder.expect import Finding, amount
 from autograder.login import Broken, Login, Supercomputer
 

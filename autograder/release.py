@@ -181,6 +181,8 @@ def _relink(source: str, lesson: Lesson) -> str:
             return found[0]
         return f"]({os.path.relpath(path, here)}{found[2] or ''})"
 
+    # The glossary is a page of the book; in a notebook its terms are words.
+    source = re.sub(r"\{term\}`([^`<]+?)(?:\s*<[^>`]+>)?`", r"\1", source)
     return re.sub(r"\]\(([^)\s:#]+)(#[^)\s]*)?\)", target, source)
 
 

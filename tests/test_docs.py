@@ -107,9 +107,9 @@ def test_every_command_of_aboard_is_in_the_reference():
 
 
 def test_make_targets_exist(page):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in code(page.read_text()):
-        if found := re.match(r"\s*make((?: [a-z]+)+)(?= |$)", line.split("#")[0].split("&&")[0].rstrip()):
+        if found := re.match(r"\s*make((?: [a-z-]+)+)(?= |$)", line.split("#")[0].split("&&")[0].rstrip()):
             for target in found[1].split():
                 assert target in targets, f"{page}: there is no `make {target}`"
 
@@ -127,7 +127,7 @@ def test_every_command_is_in_the_reference():
 
 
 def test_every_make_target_is_explained():
-    targets = re.findall(r"^([a-z]+):.*?##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*?##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in targets:
         assert f"make {target} " in shown

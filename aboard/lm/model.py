@@ -125,14 +125,17 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def _start(self, seed: int) -> None:
-        """Normal weights of 0.02; those that write into the stream smaller, as there are 2 · layers of them (GPT-2)."""
+        """Normal weights of 0.02; those that write into the stream smaller, as there are 2 · layers of them (GPT-2).
+
+        Drawn on the processor, so that a model on a GPU starts with the same numbers.
+        """
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
+            if parameter.ndim < 2 or parameter.is_meta:
                 continue
             writes = name.endswith(("out.weight", "down.weight"))
             scale = 0.02 / math.sqrt(2 * self.config.layers) if writes else 0.02
-            parameter.normal_(0.0, scale, generator=generator)
+            parameter.copy_(torch.empty(parameter.shape, device="cpu").normal_(0.0, scale, generator=generator))
 
     def forward(self, tokens: Tensor) -> Tensor:
         cosines, sines = (t.to(tokens.device) for t in rotary(tokens.shape[1], self.config.head_width))

@@ -25,10 +25,12 @@ def batch(step: int, size: int, length: int, seed: int = 0) -> tuple[Tensor, Ten
     """The global batch of one step: (inputs, targets), each [size, length] int64; targets are inputs one token on.
 
     Row i depends on seed, step and i alone. So N ranks that take rows `rank::N` of it train on exactly what one
-    process does with all of it, and a run resumed at `step` goes on with the batch it would have seen.
+    process does with all of it, and a run resumed at `step` goes on with the batch it would have seen. The rows are where new
+    tensors are made: on a rank's GPU, if it has one.
     """
     text = corpus()
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    starts = torch.randint(len(text) - length, (size,), generator=generator)
+    starts = torch.randint(len(text) - length, (size,), generator=generator, device="cpu")
     rows = torch.stack([text[start : start + length + 1] for start in starts.tolist()])
+    rows = rows.to(torch.get_default_device())
     return rows[:, :-1], rows[:, 1:]

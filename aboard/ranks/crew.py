@@ -41,6 +41,7 @@ class Call:
     address: str = ""  # where the ranks meet: a file they share, or the IP address of rank 0
     interface: str = ""
     later: list[list[Any]] = field(default_factory=list)
+    device: str = "cpu"  # or "cuda": a GPU for each rank (`device`)
 
 
 @dataclass
@@ -245,6 +246,7 @@ class _Voyage:
             "function": call.function, "drive": call.drive, "rank": rank, "world_size": call.world_size,
             "args": [per_rank[rank] for per_rank in call.args], "kwargs": call.kwargs,
             "timeout_s": call.timeout_s + 5, "address": call.address, "interface": call.interface,
+            "device": call.device,
         }  # fmt: skip
 
     def _say(self, member: _Member, message: dict[str, Any]) -> None:
@@ -376,7 +378,8 @@ class _Voyage:
             )
         else:
             message = (
-                f"the process of {who} ended while {name} ran"
+                f"the process of {who} ended while {name} ran, and Python could not say why: so it ends when ranks call "
+                "one collective with tensors of different sizes, when memory runs out, or by os._exit"
                 if not alone
                 else f"the process ended in {name}"
             )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from aboard.ranks.crew import Call, Counters, Run, lead
+from aboard.ranks.device import require
 from aboard.ranks.memory import PeakWatch
 from aboard.ranks.rank import Lookup, live_as_rank
 
@@ -25,13 +26,17 @@ def run(
     world_size: int,
     *per_rank: list[Any],
     timeout_s: float = 60.0,
+    device: str = "cpu",
     **common: Any,
 ) -> Run:
-    """Run `function` on `world_size` gloo ranks and collect what each returns.
+    """Run `function` on `world_size` ranks and collect what each returns.
 
     Positional arguments are lists of length `world_size`: rank r is handed item r of each, and no other. Keyword
     arguments are the same on every rank. Inside `function`, `torch.distributed` is initialised; `dist.get_rank()`
     and `dist.get_world_size()` answer. Outputs must be tensors, numbers, strings, or lists, tuples, dicts of them.
+
+    `device`: "cpu" (gloo) or "cuda" (NCCL or RCCL), where rank r has GPU r, new tensors are made there, inputs are brought
+    there, and outputs are taken back. `best_device(world_size)` says which there is.
 
     >>> run(lambda x: x * dist.get_rank(), 3, [1, 1, 1]).outputs
     [0, 1, 2]
@@ -44,8 +49,10 @@ def run(
     for position, values in enumerate(per_rank):
         if len(values) != world_size:
             raise ValueError(f"positional argument {position} has {len(values)} items for {world_size} ranks")
+    require(device, world_size)
     name = getattr(function, "__name__", "function")
-    call = Call(name, [list(values) for values in per_rank], common, world_size, timeout_s=timeout_s)
+    inputs = [list(values) for values in per_rank]
+    call = Call(name, inputs, common, world_size, timeout_s=timeout_s, device=device)
     return run_call(call, lambda _name, _drive: function)
 
 

@@ -11,12 +11,8 @@ bytes are not counted; that a process waits in one is seen from outside (`blocke
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +23,8 @@ from torch._C._distributed_c10d import (  # type: ignore[attr-defined]
     _create_work_from_future,
     _resolve_process_group,
 )
+
+from aboard.ranks.place import blocked_in_torch, calling_line
 
 OPS = {
     "allreduce": "all_reduce",
@@ -63,12 +61,6 @@ FUNCTIONAL = {
     "all_to_all_single": "all_to_all",
     "broadcast": "broadcast",
 }
-_TORCH = str(Path(torch.__file__).parent)
-_NOT_THE_LEARNER = (
-    str(Path(__file__).parents[1]),
-    _TORCH,
-    str(Path(threading.__file__).parent),
-)
 
 
 @dataclass
@@ -175,7 +167,7 @@ class Meter:
     def _metered(self, original: Any, op: str) -> Any:
         meter = self
         if op == "reduce_scatter":
-            original = _real_reduce_scatter
+            original = _reduce_scatter_of(original)
 
         def call(group: ProcessGroup, *args: Any, **kwargs: Any) -> Any:
             record = Collective(
@@ -266,60 +258,15 @@ def payload(args: tuple[Any, ...], op: str) -> int:
     return (min if op in ("gather", "scatter") else max)(sizes, default=0)
 
 
-FUTEX = {"x86_64": "202", "aarch64": "98"}.get(
-    os.uname().machine
-)  # the system call in which a thread waits for another
+def _reduce_scatter_of(original: Any) -> Any:
+    """Ours for tensors on the processor, which go through gloo; the library's own on GPUs, where it is a real one."""
 
+    def call(group: ProcessGroup, outputs: Any, inputs: Any, *more: Any) -> Any:
+        first = outputs[0] if isinstance(outputs, list) else outputs
+        own = _real_reduce_scatter if first.device.type == "cpu" else original
+        return own(group, outputs, inputs, *more)
 
-def blocked_in_torch() -> dict[str, Any] | None:
-    """Where the main thread waits for another thread within a call of torch, in the form of a collective; None when it
-    does not. So do C++'s own collectives wait, those of DistributedDataParallel for one, for the thread that receives.
-    """
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/syscall") as file:
-            if file.read().partition(" ")[0] != FUTEX:
-                return None
-    except OSError:
-        return None
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    if frame is None or not frame.f_code.co_filename.startswith(_TORCH):
-        return None
-    line, op, seen = calling_line(frame), "a call of torch", frame
-    while seen is not None:
-        if seen.f_code.co_filename.endswith("nn/parallel/distributed.py"):
-            op = "DistributedDataParallel"
-        seen = seen.f_back  # type: ignore[assignment]
-    return {"op": op, "peer": None, "line": line}
-
-
-def calling_line(frame: Any = None) -> str:
-    """`line 12: dist.send(...)` of the innermost frame of the learner's; of drive.py, if none of hers is there."""
-    frame, beside = frame or sys._getframe(1), ""
-    while frame is not None:
-        whose = whose_file(frame.f_code.co_filename)
-        if whose:
-            line = describe_line(frame.f_code, frame.f_lineno, frame.f_globals)
-            if whose == "learner":
-                return line
-            beside = beside or line
-        frame = frame.f_back  # type: ignore[assignment]
-    return beside
-
-
-def whose_file(name: str) -> str:
-    """ "learner", "drive" (what runs beside her code), or "" for torch, this package and Python."""
-    if name.startswith(_NOT_THE_LEARNER):
-        return ""
-    return "drive" if os.path.basename(name) == "drive.py" else "learner"
-
-
-def describe_line(code: Any, lineno: int, module_globals: dict[str, Any]) -> str:
-    """`line 12 of ring_all_reduce: dist.send(chunk, right)`, from the source Python remembers."""
-    import linecache
-
-    text = linecache.getline(code.co_filename, lineno, module_globals).strip()
-    where = "" if code.co_name.startswith("<") else f" of {code.co_name}"
-    return f"line {lineno}{where}" + (f": {text[:120]}" if text else "")
+    return call
 
 
 def _real_reduce_scatter(group: ProcessGroup, outputs: Any, inputs: Any, opts: Any = None) -> Work:

@@ -25,7 +25,9 @@ import torch
 import torch.distributed as dist
 
 from aboard import wire
-from aboard.ranks.meter import Meter, describe_line, whose_file
+from aboard.ranks.device import BACKENDS, CPU, GPU, explain, synchronize, take
+from aboard.ranks.meter import Meter
+from aboard.ranks.place import describe_line, whose_file
 
 Lookup = Callable[[str, bool], Callable[..., Any]]
 
@@ -57,6 +59,8 @@ def live_as_rank(sock: socket.socket, lookup: Lookup) -> NoReturn:
 
 def _serve(sock: socket.socket, lookup: Lookup) -> None:
     call = wire.receive(sock)
+    device = call["device"]
+    take(device, call["rank"])
     meter = Meter()
     meter.install()
     orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -72,10 +76,12 @@ def _serve(sock: socket.socket, lookup: Lookup) -> None:
             _join(call, say, orders)
         say({"op": "ready"})
         _await(orders, "go")
+        args, kwargs = (call[key] if device == CPU else _to(device, call[key]) for key in ("args", "kwargs"))
         meter.start()
-        value = function(*call["args"], **call["kwargs"])
+        value = function(*args, **kwargs)
         if inspect.isgenerator(value):
             value = _converse(value, say, orders)
+        synchronize()
         say({"op": "done"})
         _await(orders, "give")
         try:
@@ -106,6 +112,15 @@ def _converse(
         return end.value
 
 
+def _to(device: str, value: Any) -> Any:
+    """`value` with every tensor in it on `device`."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, list | tuple):
+        return type(value)(_to(device, item) for item in value)
+    return {key: _to(device, item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def _listen(sock: socket.socket, lock: Any, meter: Meter, orders: queue.SimpleQueue[Any]) -> None:
     try:
         while True:
@@ -128,7 +143,7 @@ def _await(orders: queue.SimpleQueue[Any], op: str) -> dict[str, Any]:
 def _join(
     call: dict[str, Any], say: Callable[[dict[str, Any]], None], orders: queue.SimpleQueue[Any]
 ) -> None:
-    """Form the gloo group.
+    """Form the group.
 
     The address is a file that all ranks share, or an IP address where rank 0 opens the store on a port the kernel
     picks and the crew tells the others.
@@ -137,6 +152,8 @@ def _join(
     if call["interface"]:
         os.environ["GLOO_SOCKET_IFNAME"] = call["interface"]
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": "0"}
+    if call["device"] == GPU:
+        os.environ["LOCAL_RANK"] = str(rank)  # by which PyTorch's meshes find a rank's GPU
     address: str = call["address"]
     if address.startswith("/"):
         store: dist.Store = dist.FileStore(address, world_size)
@@ -146,7 +163,8 @@ def _join(
     else:
         port = _await(orders, "join")["port"]
         store = dist.TCPStore(address, port, world_size, False, timeout, wait_for_workers=False)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timeout)
+    backend = BACKENDS[call["device"]]
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
@@ -161,4 +179,4 @@ def describe_error(error: BaseException) -> dict[str, Any]:
         text = str(error)
     except BaseException:
         text = "(the exception cannot be printed)"
-    return {"op": "raised", "type": type(error).__name__[:80], "message": text[:2000], "line": line}
+    return {"op": "raised", "type": type(error).__name__[:80], "message": explain(text)[:2000], "line": line}

@@ -12,7 +12,6 @@ import random
 import re
 import secrets
 import shlex
-import time
 import weakref
 from pathlib import Path
 

@@ -116,7 +116,7 @@ x = 1
 # The first heading
 
 See [before](../08-before/lesson.md#end), [elsewhere](https://example.org/lesson.md) and the
-[exercise](../../../exercises/two-sums/exercise.md).
+[exercise](../../../exercises/two-sums/exercise.md) of all {term}`ranks <rank>` and of one {term}`rank`.
 """
 
 

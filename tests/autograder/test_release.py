@@ -152,6 +152,7 @@ def test_a_lesson_notebook(course, tmp_path):
     assert "](08-before.ipynb#end)" in text
     assert "](../../exercises/two-sums.ipynb)" in text
     assert "](https://example.org/lesson.md)" in text
+    assert "of all ranks and of one rank." in text  # the glossary stays in the book
 
 
 def test_a_missing_picture_is_named(course, folder, tmp_path):
