@@ -110,7 +110,8 @@ def lost(batch: Batch, out: Path) -> list[str]:
 
 
 def _unwritable(out: Path, error: OSError) -> UserError:
-    return UserError(f"Results cannot be written to {out}: {error.strerror}. Choose another --out.")
+    why = "it is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror
+    return UserError(f"Results cannot be written to {out}: {why}. Choose another --out.")
 
 
 def run(course: Course, submissions: Path, out: Path, batch: Batch, jobs: int, on_done: Progress) -> None:

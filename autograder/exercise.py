@@ -527,4 +527,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(close)}"
-    return f"; known: {', '.join(names[:12])}" if names else ""
+    return f"; known: {', '.join(names)}" if names else ""

@@ -227,7 +227,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if first.isalpha() else text
 
 
-WAITING = ("result-first", "missing")  # nothing to hint at before the result is right, or the cell runs
+WAITING = ("result-first", "missing", "misfit")  # no hint before the result is right, the cell runs, the function fits
 
 
 def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:

@@ -93,7 +93,7 @@ class _Worker:
         executed = None
         if exercise is None:
             close = did_you_mean(exercise_id, self.exercises)
-            message = f"There is no exercise {safe_text(exercise_id)!r}{close}; name the file after its exercise."
+            message = f"There is no exercise {safe_text(exercise_id)!r}{close}. Name the file after its exercise."
             result = rejected(learner, None, message, self.grader, path, id=exercise_id)
         else:
             result, executed = self.grader.grade(learner, exercise, path, under=self.under)

@@ -165,3 +165,12 @@ def test_check_gives_the_same_feedback_on_ones_own_machine(tmp_path):
     assert [c.diagnosis for c in result.checks] == [None, "divided", "result-first", "result-first"]
     shown = run("check", path, "--course", ROOT).stdout
     assert "mean" in shown and "2" in shown
+
+
+def test_a_file_in_the_place_of_the_results_is_told(cohort, tmp_path):
+    (tmp_path / "out").write_text("x")
+    done = run("grade", cohort, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"autograder: Results cannot be written to {tmp_path / 'out'}: it is a file, not a folder. Choose another --out."
+    )

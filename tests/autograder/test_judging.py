@@ -112,10 +112,10 @@ def test_each_check_gets_its_own_hint_and_the_others_the_next(exercise):
     (exercise.folder / "judge.py").write_text("")
     failed = [
         CheckResult(id=name, title="", status="fail", diagnosis=why, points=0, max_points=1)
-        for name, why in ((first, "raised"), ("other", "raised"), ("waits", "result-first"), ("absent", "missing"), ("third", "deadlock"), ("fourth", "died"))
+        for name, why in ((first, "raised"), ("other", "raised"), ("waits", "result-first"), ("absent", "missing"), ("unfit", "misfit"), ("third", "deadlock"), ("fourth", "died"))
     ]  # fmt: skip
     hints = [one.hint for one in _with_hints(exercise, failed)]
-    assert hints == ["for this one", "for anybody", None, None, "note: for nobody else", None]
+    assert hints == ["for this one", "for anybody", None, None, None, "note: for nobody else", None]
 
 
 def test_the_same_mistake_met_again_takes_no_further_hint(exercise):
