@@ -19,7 +19,9 @@ MANY_DESCRIPTORS = (
 )
 FIRST_SLOTS = 64  # a process begins with so many in its table of descriptors, and the table never shrinks
 SETTLE_S = 0.3
-SOCKET_BUFFER = 212_992  # bytes one socket may hold: net.core.wmem_max as Linux has it
+SOCKET_BUFFER = (
+    212_992  # bytes one socket may hold: net.core.wmem_default as Linux has it; seccomp keeps it at that
+)
 
 
 def process_tree() -> Tree:
@@ -86,7 +88,8 @@ def _on_disk(folder: str) -> int:
 
 
 def at_most(rooms: list[Room], warm: int) -> int:
-    """Bytes all `rooms` take together: a quick figure that is never much too low, and often too high.
+    """Bytes all `rooms` take together: a quick figure, often too high. Too low it is only for processes that have given back
+    what they had in common with the warm server.
 
     `warm`: anonymous memory of the server that every process of a room is a copy of, until it starts another program.
     """
@@ -94,25 +97,74 @@ def at_most(rooms: list[Room], warm: int) -> int:
     return sum(room.stored() + sum(_at_most(pid, warm) for pid in below(room.init, tree)) for room in rooms)
 
 
-def exactly(rooms: list[Room], warm: int) -> int:
-    """The same as the kernel adds it up, which takes it about a millisecond for each process."""
-    tree = process_tree()
-    return sum(room.stored() + sum(_exactly(pid, warm) for pid in below(room.init, tree)) for room in rooms)
+def exactly(rooms: list[Room], warm: int) -> list[int]:
+    """The same for each room as the kernel adds it up, which takes it about a millisecond for each process."""
+    tree, share = process_tree(), _shared(_rollup(os.getpid()))
+    return [
+        room.stored() + sum(_exactly(pid, warm, share) for pid in below(room.init, tree)) for room in rooms
+    ]
 
 
 def _at_most(pid: int, warm: int) -> int:
-    status = read_status(pid)
-    own = status["RssAnon"]
-    return (own - warm if own >= warm else own // 8) + status["RssShmem"]
+    found = dict.fromkeys((b"RssAnon", b"RssShmem", b"VmPTE"), 0)
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                key, _, rest = line.partition(b":")
+                if key in found:
+                    found[key] = int(rest.split()[0]) * 1024
+    except (OSError, ValueError):
+        return 0  # it has ended
+    own = found[b"RssAnon"]
+    if own >= warm or _is_copy(pid):
+        own = max(0, own - warm)
+    return own + found[b"RssShmem"] + found[b"VmPTE"]
 
 
-def _exactly(pid: int, warm: int) -> int:
+def _exactly(pid: int, warm: int, share: int) -> int:
+    """What is this process's alone, and its part of what it has in common with others than the warm server.
+
+    share: what each copy of the server is counted for, of the memory that all of them have in common.
+    """
+    fields = _rollup(pid)
+    if not fields:
+        return _at_most(pid, warm)  # it has made itself unreadable
+    common = _shared(fields) - (share if _is_copy(pid) else 0)
+    own = fields["Private_Dirty"] + max(0, common) + fields["Pss_Shmem"]
+    return own + _page_tables(pid) + _buffers(_descriptors(pid))
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """The kernel's account of a process's memory in bytes; empty when it cannot be read."""
     try:
         with open(f"/proc/{pid}/smaps_rollup") as file:
-            fields = dict(line.split(":", 1) for line in file.read().splitlines()[1:])
-        return sum(int(fields[name].split()[0]) * 1024 for name in ("Private_Dirty", "Pss_Shmem"))
-    except (OSError, ValueError, KeyError):
-        return _at_most(pid, warm)  # it has made itself unreadable
+            lines = [line.split() for line in file.read().splitlines()[1:]]
+        found = {line[0].rstrip(":"): int(line[1]) * 1024 for line in lines}
+        return {name: found[name] for name in ("Private_Dirty", "Pss_Anon", "Pss_Shmem")}
+    except (OSError, ValueError, KeyError, IndexError):
+        return {}
+
+
+def _shared(fields: dict[str, int]) -> int:
+    """Its part of anonymous memory that it has in common with others: a page of k processes counts 1/k for each."""
+    return max(0, fields.get("Pss_Anon", 0) - fields.get("Private_Dirty", 0))
+
+
+def _page_tables(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(b"VmPTE:"))
+    except (OSError, StopIteration, ValueError):
+        return 0
+
+
+def _is_copy(pid: int) -> bool:
+    """Whether it is a copy of this process, and not another program: that would have been laid out anew."""
+    try:
+        with open(f"/proc/{pid}/auxv", "rb") as theirs, open("/proc/self/auxv", "rb") as ours:
+            return theirs.read() == ours.read()
+    except OSError:
+        return False
 
 
 class Growth:
@@ -134,7 +186,7 @@ class Growth:
         self._family = self._when_settled()
         for room, pids in zip(rooms, self._family, strict=True):
             self._known |= {pid: anonymous(pid) for pid in pids}
-            others = sum(_exactly(pid, warm) for pid in pids[1:])
+            others = sum(_exactly(pid, warm, _shared(_rollup(os.getpid()))) for pid in pids[1:])
             taken = max([0, *(self._known[pid] - warm for pid in pids[:1])])
             self.held_before.append(taken + room.stored() + others)
         self._start()

@@ -1,7 +1,8 @@
 """A filter on system calls for the rooms: what no exercise needs, the kernel refuses.
 
 Namespaces already take away what these calls could reach. The filter takes away the calls, so that a mistake in a part of
-the kernel that no exercise ever uses is out of reach too. Refused calls fail with "operation not permitted".
+the kernel that no exercise ever uses is out of reach too. Refused calls fail with "operation not permitted"; a request for
+larger buffers of a socket is granted, and changes nothing.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ REFUSED = {
     "semget": (64, 190), "mq_open": (240, 180),
 }  # fmt: skip
 CLONE, CLONE3, SOCKET, MMAP = (56, 220), (435, 435), (41, 198), (9, 222)
+SETSOCKOPT, SOL_SOCKET = (54, 208), 1
+BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and both with FORCE
 MAP_SHARED, MAP_ANONYMOUS = 0x01, 0x20
 FAMILIES = (
     1,
@@ -60,7 +63,7 @@ ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # colum
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NUMBER, _ARCH, _FIRST_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 40
+_NUMBER, _ARCH, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 24, 32, 40
 
 
 def offered() -> bool:
@@ -89,6 +92,12 @@ def program(sockets: tuple[int, ...] = FAMILIES) -> bytes:
     code += _op(_EQUAL, MMAP[column], 0, 5) + _op(_LOAD, _FOURTH_ARGUMENT)
     code += _op(_ANY_BIT, MAP_ANONYMOUS, 0, 2) + _op(_ANY_BIT, MAP_SHARED, 0, 1) + refuse()
     code += _op(_RETURN, _ALLOW)
+    # What lies in a socket belongs to no process either: each keeps the size it was born with, whatever is asked for.
+    code += _op(_EQUAL, SETSOCKOPT[column], 0, 9) + _op(_LOAD, _SECOND_ARGUMENT)
+    code += _op(_EQUAL, SOL_SOCKET, 0, 6) + _op(_LOAD, _THIRD_ARGUMENT)
+    for left in (3, 2, 1):
+        code += _op(_EQUAL, BUFFER_SIZES[3 - left], left, 0)
+    code += _op(_EQUAL, BUFFER_SIZES[3], 0, 1) + refuse(0) + _op(_RETURN, _ALLOW)
     code += _op(_EQUAL, SOCKET[column], 0, 2 + 2 * len(sockets)) + _op(_LOAD, _FIRST_ARGUMENT)
     for family in sockets:
         code += _op(_EQUAL, family, 0, 1) + _op(_RETURN, _ALLOW)

@@ -22,6 +22,7 @@ from autograder.sandbox.room import open_room
 
 SAMPLE_S = 0.004  # while a call is measured
 LOOK_S = 0.1  # at other times: are the rooms within their memory?
+EXACT_EVERY = 30  # looks; the others are quick ones, which some ways to take memory escape
 
 
 class Warden:
@@ -30,7 +31,7 @@ class Warden:
     def __init__(self, control: socket.socket, switch: Switch | None) -> None:
         self.control, self.switch = control, switch
         self.rooms: dict[int, Room] = {}
-        self.opened = 0
+        self.opened = self.looks = 0
         self.limit = 0  # bytes all rooms together may take
         self.warm = read_status(os.getpid())["RssAnon"]
         self.growth: Growth | None = None
@@ -61,8 +62,12 @@ class Warden:
         if self.growth:
             self.growth.sample_whole()
         rooms = list(self.rooms.values())
-        if rooms and at_most(rooms, self.warm) > self.limit and exactly(rooms, self.warm) > self.limit:
-            worst = max(rooms, key=lambda room: exactly([room], self.warm))
+        self.looks += 1
+        if not rooms or self.looks % EXACT_EVERY and at_most(rooms, self.warm) <= self.limit:
+            return
+        taken = exactly(rooms, self.warm)
+        if sum(taken) > self.limit:
+            worst = rooms[taken.index(max(taken))]
             worst.over_limit = True
             self._end(worst)
 

@@ -42,7 +42,17 @@ OPEN = {
 }  # fmt: skip
 # What `make test` runs; with SOAK=1 all kinds run, under both engines and every layer.
 ON_SLURM = {"slurm-scripts", "no-internet", "requeue"}
-SHORT = ("look-", "forge-", "reach-", "meter-", "edit-", "poison-", "break_reader-", "judges-")
+SHORT = (
+    "look-",
+    "forge-",
+    "reach-",
+    "meter-",
+    "edit-",
+    "poison-",
+    "break_reader-",
+    "judges-",
+    "outlive-memory-",
+)
 
 
 def chosen() -> list[object]:
