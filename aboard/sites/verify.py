@@ -27,7 +27,7 @@ On {name}, at your first login, these say whether the profile is right:
   nvidia-smi topo -m   (AMD: rocm-smi --showtopo)   in a job: how GPUs, cores and network cards are joined
   ibstat; ip -br a                                  in a job: network cards and what interfaces are called
   df -ih $HOME                                      how many files you may have
-  curl -sI https://pypi.org | head -n 1             in a job: whether anything outside can be reached
+  curl -sI https://pytorch.org | head -n 1          in a job: whether anything outside can be reached
 
 `aboard sites verify` asks the first three itself and compares."""
 
@@ -59,7 +59,13 @@ def ask() -> Answers:
         raise UserError(
             "No Slurm is found here; run this on a login node of the machine, or add --list for the commands."
         )
-    return Answers(_printed(NODES), _printed(PARTITIONS), _printed(QOS))
+    answers = Answers(_printed(NODES), _printed(PARTITIONS), _printed(QOS))
+    if answers == Answers(None, None, None):
+        raise UserError(
+            "Slurm's commands are here, and no Slurm answers them; run this on a login node of the machine, "
+            "or add --list for the commands."
+        )
+    return answers
 
 
 def _printed(command: list[str]) -> str | None:

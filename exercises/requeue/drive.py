@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -245,14 +246,21 @@ def main():
         if rank == 0:
             note(f"at-{run}.json", step=int(training.step))
         if stop():
+            state = job_state(run) if rank == 0 else ""
             answers.save(training, "checkpoints")
             if rank == 0:
-                note(f"stopped-{run}.json", step=int(training.step))
+                note(f"stopped-{run}.json", step=int(training.step), state=state)
             break
     else:
         if rank == 0:
             note(f"done-{run}.json", step=int(training.step), losses=losses)
     dist.destroy_process_group()
+
+
+def job_state(job):
+    """What Slurm says of the job while it is told to stop: RUNNING, or that its processes are being ended already."""
+    said = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True).stdout
+    return said.partition("JobState=")[2].partition(" ")[0]
 
 
 def note(name, **said):

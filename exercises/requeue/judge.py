@@ -229,6 +229,9 @@ def was_requeued(cluster, job):
         if record["restarts"]:
             raise Finding("nothing-saved", f"it was requeued, and no rank had saved. {last_line(record['output'])}")
         raise Finding("nothing-saved", f"it is {record['state'].lower()}, and no rank had saved. {last_line(record['output'])}")
+    if stopped.get("state") != "RUNNING":
+        # Slurm tells the ranks as well, when it ends them for the requeue; they have some seconds, and not what was asked for.
+        raise Finding("nothing-saved", f"the ranks heard of it from Slurm, which was ending them already: the job was {str(stopped.get('state')).lower()}")
     if not record["restarts"]:
         raise Finding("not-requeued", f"it saved after step {stopped.get('step')}, and is {record['state'].lower()}")
     return stopped.get("step")

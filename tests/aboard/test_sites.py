@@ -187,6 +187,13 @@ def test_verify_says_where_it_belongs_when_no_slurm_is_there(tmp_path):
     assert done.returncode == 2 and "No Slurm is found here; run this on a login node" in done.stderr
 
 
+def test_verify_says_so_when_the_slurm_that_is_there_does_not_answer(tmp_path):
+    (tmp_path / "sinfo").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    done = aboard("sites", "verify", "lumi", path=str(tmp_path))
+    assert done.returncode == 2 and "no Slurm answers them; run this on a login node" in done.stderr
+
+
 def test_verify_compares_a_machine_that_answers_and_fails_when_it_differs(tmp_path):
     for name, text in (
         ("sinfo", SINFO.replace("1-00:00:00", "12:00:00")),
