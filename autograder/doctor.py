@@ -10,6 +10,20 @@ import tempfile
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from autograder.sandbox.outer import NOT_INSTALLED, WALLS
+
+GRADING = "grading other people's work (`autograder grade`, `lint`)"
+GET_NAMESPACES = (
+    "Allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), or "
+    "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); inside Docker, run with --privileged."
+)
+# What each layer is needed for, and how to get it.
+NEEDED = {
+    "bubblewrap": (f"{GRADING}; it is taken first", GET_NAMESPACES),
+    "namespaces": (f"{GRADING} where bubblewrap is not to be had", GET_NAMESPACES),
+    "landlock": ("grading exercises without ranks where there are no user namespaces", ""),
+}
+
 
 @dataclass
 class Finding:
@@ -28,8 +42,15 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds because the sandbox is really started."""
-    return [_python(), _torch(), _program("bwrap", "bubblewrap"), _program("ip", "iproute2"), _sandbox("bubblewrap"), _sandbox("landlock"),
-            _supercomputer(),
+    bubblewrap = _program("bwrap", "bubblewrap")
+    walls = {name: _sandbox(name) for name in WALLS}
+    wall = next((name for name in WALLS if walls[name].ok), None)
+    bubblewrap.optional = wall is not None  # one wall is enough
+    if wall is None:
+        for finding in walls.values():
+            finding.optional = False
+    return [_python(), _torch(), bubblewrap, _program("ip", "iproute2"), *walls.values(), _sandbox("landlock"),
+            _supercomputer(wall or WALLS[0]),
             _module("jupyterlab", "working in the browser", "pip install 'all-aboard[lab]'"),
             _module("jupyter_book", "building the book", "pip install 'all-aboard[book]'")]  # fmt: skip
 
@@ -56,7 +77,7 @@ def _program(program: str, package: str) -> Finding:
         (p for p in (f"/usr/sbin/{program}", f"/sbin/{program}") if os.access(p, os.X_OK)), None
     )
     return Finding(
-        package, path is not None, path or "not found", "grading other people's work (`autograder grade`, `lint`)",
+        package, path is not None, path or "not found", NEEDED[package][0] if package in NEEDED else GRADING,
         "" if path else f"apt-get install {package} (or your system's package of that name)",
     )  # fmt: skip
 
@@ -81,9 +102,7 @@ print(*done)
 
 def _sandbox(layer: str) -> Finding:
     """Start a sandbox of `layer`, and let a room try what it must not be able to do."""
-    name, needed = f"sandbox: {layer}", "grading other people's work (`autograder grade`, `lint`)"
-    if layer == "landlock":
-        needed = "grading exercises without ranks where there are no user namespaces"
+    name, needed, get_it = f"sandbox: {layer}", *NEEDED[layer]
     if platform.system() != "Linux":
         return Finding(name, False, "needs Linux", needed, "Grade on Linux or in WSL; `check` works here.")
     from autograder.errors import SandboxError
@@ -97,19 +116,17 @@ def _sandbox(layer: str) -> Finding:
             reply = room.run_cell(given + PROBE, 20)
             room.close()
         done = "".join(o.get("text", "") for o in reply["outputs"]).strip()
-        detail = (
-            f"NOT CLOSED, a notebook {done}" if done or reply["status"] != "ok" else ", ".join(sandbox.layers)
-        )
-        return Finding(name, not done and reply["status"] == "ok", detail, needed, optional=layer != LAYER)
+        if done or reply["status"] != "ok":  # never optional: it may be the one that grading takes
+            return Finding(name, False, f"NOT CLOSED, a notebook {done}", needed)
+        return Finding(name, True, ", ".join(sandbox.layers), needed, optional=True)
     except (SandboxError, RoomGone, TimeoutError) as error:
-        why = str(error).removeprefix("no sandbox works here, so nothing is graded. ") or type(error).__name__
-        return Finding(
-            name, False, why, needed, GET_NAMESPACES if layer == LAYER else "", optional=layer != LAYER
-        )
+        why = str(error).removeprefix(f"no sandbox works here, so nothing is graded. {layer}: ")
+        get_it = "" if why == NOT_INSTALLED else get_it
+        return Finding(name, False, why or type(error).__name__, needed, get_it, optional=True)
 
 
-def _supercomputer() -> Finding:
-    """Start a cluster of one node behind its wall, and run a job on it."""
+def _supercomputer(wall: str) -> Finding:
+    """Start a cluster of one node behind `wall`, and run a job on it."""
     name, needed = "Slurm", "exercises on job scripts, and `aboard cluster`"
     from aboard.cluster import means
 
@@ -121,7 +138,7 @@ def _supercomputer() -> Finding:
     from autograder.sandbox.cluster_host import WalledCluster
 
     try:
-        cluster = WalledCluster(1, None, "1gbit", 1024)
+        cluster = WalledCluster(1, None, "1gbit", 1024, wall)
         try:
             answer = cluster.submit("#!/bin/bash\nsrun hostname\n")
             said = (
@@ -136,13 +153,6 @@ def _supercomputer() -> Finding:
     return Finding(
         name, said == "n1", "a job ran in the sandbox" if said == "n1" else said, needed, optional=True
     )
-
-
-LAYER = "bubblewrap"  # what everything works with; the others are what is left without it
-GET_NAMESPACES = (
-    "Allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), or "
-    "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); inside Docker, run with --privileged."
-)
 
 
 def _module(name: str, what: str, how: str) -> Finding:

@@ -82,13 +82,14 @@ def _few(lines: list[str], most: int = 10) -> str:
 
 
 def _require_sandbox() -> None:
-    from autograder.sandbox.confined import why_not
+    from autograder.sandbox import confined, wall
     from autograder.sandbox.outer import bubblewrap
 
-    if bubblewrap() is None and why_not():
+    if bubblewrap() is None and (no_wall := wall.why_not()) and (no_room := confined.why_not()):
         raise UserError(
-            "bubblewrap is not installed, and other people's code is not run without a sandbox. Install it "
-            "(apt-get install bubblewrap iproute2), or use `autograder check` for your own notebook."
+            "Other people's code is not run without a sandbox, and none works here. bubblewrap: it is not installed "
+            f"(apt-get install bubblewrap iproute2); namespaces: {no_wall}; landlock: {no_room}. "
+            "`autograder doctor` says more, and `autograder check` checks your own notebook without one."
         )
 
 

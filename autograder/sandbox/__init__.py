@@ -3,7 +3,8 @@
 The trust boundary, from outside to inside:
 
     host.py     trusted, the grader's own process: starts the sandbox, opens rooms, talks to what runs in them
-    outer.py    the wall: the bubblewrap command that shows a read-only system and nothing else
+    outer.py    the wall: what of the system is shown, read-only, and the bubblewrap command that shows nothing else
+    wall.py     trusted: builds the same wall where bubblewrap is not installed, and becomes the server
     server.py   trusted, inside the wall: a warm process, whose copies the rooms are
     warden.py   trusted, inside the wall: opens and closes rooms, reads the kernel's counters, keeps rooms in bounds
     account.py  trusted, inside the wall: how much memory rooms take, from /proc

@@ -27,23 +27,23 @@ class WalledCluster:
     "out-of-memory", here and by every later call.
     """
 
-    def __init__(self, nodes: int, site: str | None, rate: str, memory_mib: int) -> None:
+    def __init__(
+        self, nodes: int, site: str | None, rate: str, memory_mib: int, wall: str = "bubblewrap"
+    ) -> None:
         ours, theirs = socket.socketpair()
-        line, fds = cluster_command(theirs.fileno(), SCRATCH_MIB)
+        start = None
         try:
+            start = cluster_command(wall, theirs.fileno(), SCRATCH_MIB)
             self._process = subprocess.Popen(
-                line,
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-        except OSError as error:
+                start.line, pass_fds=start.fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE, env=start.variables, cwd=start.folder,
+            )  # fmt: skip
+        except (OSError, SandboxError) as error:
             ours.close()
             raise SandboxError(f"a supercomputer could not be started ({error})") from error
         finally:
             theirs.close()
-            for fd in fds[1:]:
+            for fd in start.fds[1:] if start else []:
                 os.close(fd)
         self._line: socket.socket | None = ours
         try:

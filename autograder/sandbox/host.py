@@ -17,10 +17,10 @@ from autograder.errors import SandboxError
 from autograder.exercise import Limits
 from autograder.sandbox.cluster_host import WalledCluster
 from autograder.sandbox.network import INTERFACE
-from autograder.sandbox.outer import NETWORK, command, environment, mark
+from autograder.sandbox.outer import NETWORK, WALLS, Start, command, environment, mark
 
 START_S = 60.0
-LADDER = ("bubblewrap", "landlock")  # the best that works is taken, and when none does, nothing is graded
+LADDER = (*WALLS, "landlock")  # the best that works is taken, and when none does, nothing is graded
 
 
 class RoomGone(Exception):
@@ -48,32 +48,22 @@ class Sandbox:
 
     def _start(self, layer: str, ranks: int) -> None:
         ours, theirs = socket.socketpair()
-        if layer == "bubblewrap":
-            line, fds = command(theirs.fileno(), ranks)
-            variables, folder = None, None
-        else:
-            self._folder = tempfile.TemporaryDirectory(prefix="all-aboard-")
-            line = [
-                sys.executable,
-                "-m",
-                "autograder.sandbox.server",
-                str(theirs.fileno()),
-                str(ranks),
-                "confined",
-            ]
-            fds, folder = [theirs.fileno()], self._folder.name
-            variables = environment(folder) | mark()
+        start = None
         try:
+            start = self._how(layer, theirs.fileno(), ranks)
             self._process = subprocess.Popen(
-                line, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                env=variables, cwd=folder,
+                start.line, pass_fds=start.fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE, env=start.variables, cwd=start.folder,
             )  # fmt: skip
         except OSError as error:
             ours.close()
             raise SandboxError(f"it could not be started ({error})") from error
+        except SandboxError:
+            ours.close()
+            raise
         finally:
             theirs.close()
-            for fd in fds[1:]:
+            for fd in start.fds[1:] if start else []:
                 os.close(fd)
         self._control = ours
         try:
@@ -88,20 +78,22 @@ class Sandbox:
         if up["problem"]:
             self.close()
             raise SandboxError(up["problem"])
-        self.ranks = ranks if layer == "bubblewrap" else 0
+        self.layer, self.ranks = layer, ranks if layer in WALLS else 0
         filters = ["seccomp filter"] if up["seccomp"] else []
-        if layer == "bubblewrap":
-            self.layers = [
-                "bubblewrap",
-                "user namespaces",
-                "one network interface per rank",
-                "rlimits",
-                *filters,
-                "no capabilities",
-            ]
+        if layer in WALLS:
+            first = "bubblewrap" if layer == "bubblewrap" else "own wall"
+            inside = ["user namespaces", "one network interface per rank", "rlimits"]
+            self.layers = [first, *inside, *filters, "no capabilities"]
         else:
             self.layers = ["Landlock", "rlimits", *filters, "no network, one process"]
         self._try_a_room()
+
+    def _how(self, layer: str, control_fd: int, ranks: int) -> Start:
+        if layer in WALLS:
+            return command(layer, control_fd, ranks)
+        self._folder = tempfile.TemporaryDirectory(prefix="all-aboard-")
+        server = [sys.executable, "-m", "autograder.sandbox.server", str(control_fd), str(ranks), "confined"]
+        return Start(server, [control_fd], environment(self._folder.name) | mark(), self._folder.name)
 
     def _try_a_room(self) -> None:
         """What keeps rooms from working here must never look like a learner's mistake: find out before any is graded."""
@@ -261,7 +253,7 @@ class SandboxRoom:
             raise SandboxError(
                 "a supercomputer needs user namespaces; `autograder doctor` says how to allow them"
             )
-        return WalledCluster(nodes, site, rate, self.limits.memory_mib)
+        return WalledCluster(nodes, site, rate, self.limits.memory_mib, self.sandbox.layer)
 
     def program(self) -> str:
         """The notebook's given code and answers, as the text of a module."""

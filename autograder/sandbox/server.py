@@ -31,7 +31,7 @@ def main() -> None:
 
 def step_inside(control: socket.socket, as_user: int) -> None:
     """Go on in namespaces of this server's own, as process 1 of them and `as_user`; before any thread exists."""
-    uid, gid = _become_nobody_if_root()
+    uid, gid = become_nobody_if_root()
     k.unshare(k.CLONE_NEWUSER | k.CLONE_NEWNS | k.CLONE_NEWNET | k.CLONE_NEWPID)
     k.map_ids(as_user, uid, gid)
     child = os.fork()
@@ -86,8 +86,8 @@ def _too_few_files() -> str:
     return ""
 
 
-def _become_nobody_if_root() -> tuple[int, int]:
-    """As root, bubblewrap makes no user namespace: step down to an id that owns nothing before anything else."""
+def become_nobody_if_root() -> tuple[int, int]:
+    """As root, a wall has no user namespace: step down to an id that owns nothing before anything else."""
     with open("/proc/self/uid_map") as file:
         inside, outside, count = (int(field) for field in file.read().split()[:3])
     if os.geteuid() == 0 and (inside, outside) == (0, 0) and count > 1:

@@ -25,6 +25,7 @@ from autograder.exercise import Course, Exercise
 from autograder.feedback import as_plain
 from autograder.report import write_report
 from autograder.sandbox.account import below, process_tree
+from autograder.sandbox.outer import WALLS
 from autograder.verdict import Result
 from tests import ordinary_user
 from tests.attacks.attack import ESCAPED, VISITOR, Attack
@@ -236,9 +237,9 @@ class Ground:
 
         After every `innocents_every` of them, people who have done nothing are graded, and must not notice.
         """
-        name = one.exercise if self.layer == "bubblewrap" else "ring-alone"
+        name = one.exercise if self.layer in WALLS else "ring-alone"
         exercise = self.course.exercise(name)
-        innocent = "ring-quick" if self.layer == "bubblewrap" else "ring-alone"
+        innocent = "ring-quick" if self.layer in WALLS else "ring-alone"
         self.reference(innocent)
         if self._worker is None or self._worker.poll() is not None or not self._whole():
             self.innocents(innocent)  # after what an attack broke, start anew
@@ -257,7 +258,7 @@ class Ground:
         before = self._look(one)
         found = self.grade(one.learner, asked, path)
         self._compare(one, exercise, before, found)
-        if one.visit and self.layer == "bubblewrap" and self.engine == "fork":
+        if one.visit and self.layer in WALLS and self.engine == "fork":
             visitor = self.course.exercise("ring-alone")
             seen = self.grade(
                 "visitor", visitor.id, self.hand_in("visitor", visitor.id, ahead(VISITOR)(self, visitor))

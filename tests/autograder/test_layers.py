@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from aboard.cluster import means
 from autograder.errors import SandboxError
-from autograder.sandbox import landlock
-from autograder.sandbox.host import Sandbox
+from autograder.sandbox import landlock, outer
+from autograder.sandbox.host import LADDER, Sandbox
 from tests import ordinary_user
 
 ROOT = Path(__file__).parents[2]
@@ -61,12 +66,14 @@ import json, sys
 from pathlib import Path
 from autograder.exercise import load_exercise
 from autograder.grade import Grader
+from aboard.cluster import means
 from autograder.errors import SandboxError
 from autograder.sandbox.host import Sandbox
 from autograder.submission import Submission
 order = json.loads(sys.argv[1])
 found = []
 with Sandbox(8, order["layer"]) as sandbox:
+    assert order["layer"] in (None, sandbox.layer)
     grader = Grader(sandbox, "fork", "layers")
     exercise = load_exercise(Path(order["exercise"]))
     for answers in order["answers"]:
@@ -102,16 +109,40 @@ def alone(tmp_path: Path, home: Path) -> Path:
     return folder
 
 
-def grade(user: str, layer: str, exercise: Path, answers: list[dict[str, str]], home: Path) -> list[dict]:
+def command(user: str, arguments: list[str], home: Path) -> list[str]:
+    return ordinary_user.command(arguments, home) if user == "ordinary" else [sys.executable, *arguments]
+
+
+def grade(
+    user: str, layer: str | None, exercise: Path, answers: list[dict[str, str]], home: Path, first: str = ""
+) -> list[dict]:
+    """What GRADE prints. `layer`: None for the best that works. `first`: what the machine's root changes before."""
     order = json.dumps({"layer": layer, "exercise": str(exercise), "answers": answers})
-    if user == "ordinary":
-        done = ordinary_user.run(["-c", GRADE, order], home, timeout=120)
-    else:
-        done = subprocess.run(
-            [sys.executable, "-c", GRADE, order], capture_output=True, text=True, cwd=ROOT, timeout=120
-        )
+    line = command(user, ["-c", GRADE, order], home)
+    line = on_a_machine(first, line) if first else line
+    done = subprocess.run(
+        line, capture_output=True, text=True, cwd=ROOT if user == "this" else "/", timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
+
+
+def on_a_machine(changed: str, line: list[str]) -> list[str]:
+    """`line`, where root has done `changed` to its mounts and nobody else notices."""
+    return [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        f"{changed}\nexec {shlex.join(line)}",
+    ]
+
+
+WITHOUT_BUBBLEWRAP = f"mount --bind /dev/null {shutil.which('bwrap')}"
+WITHOUT_IP = f"mount --bind /dev/null {shutil.which('ip', path='/usr/bin:/usr/sbin:/sbin')}"
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change a machine for a test")
 
 
 RIGHT = {"double": "def double(x):\n    return x + x"}
@@ -123,6 +154,8 @@ needs_landlock = pytest.mark.skipif(
 BOTH = [
     ("this", "bubblewrap"),
     ("ordinary", "bubblewrap"),
+    ("this", "namespaces"),
+    ("ordinary", "namespaces"),
     pytest.param("ordinary", "landlock", marks=needs_landlock),
 ]
 
@@ -132,7 +165,7 @@ def test_grades_and_records_the_layers(user, layer, alone, home):
     right, wrong = grade(user, layer, alone, [RIGHT, WRONG], home)
     assert (right["score"], wrong["score"]) == (3, 0)
     assert wrong["diagnoses"] == ["wrong-values"]
-    first = {"bubblewrap": "bubblewrap", "landlock": "Landlock"}[layer]
+    first = {"bubblewrap": "bubblewrap", "namespaces": "own wall", "landlock": "Landlock"}[layer]
     assert right["layers"][0] == first and "seccomp filter" in right["layers"]
 
 
@@ -234,22 +267,248 @@ def test_root_is_not_graded_for_without_namespaces():
         Sandbox(1, "landlock")
 
 
-def test_an_ordinary_user_grades_a_distributed_exercise(home):
-    (found,) = grade("ordinary", "bubblewrap", ROOT / "exercises" / "ring-all-reduce", [{}], home)
+WALLS = [(user, wall) for user in ("this", "ordinary") for wall in outer.WALLS]
+
+
+@pytest.mark.parametrize("user, wall", WALLS)
+def test_a_distributed_exercise_is_graded_behind_every_wall(user, wall, home):
+    (found,) = grade(user, wall, ROOT / "exercises" / "ring-all-reduce", [{}], home)
     assert found["score"] == 10
+
+
+JOBS = """
+import sys
+from autograder.sandbox.cluster_host import WalledCluster
+cluster = WalledCluster(2, None, "1gbit", 1024, sys.argv[1])
+script = "#!/bin/bash\\n#SBATCH --nodes=2 --ntasks-per-node=1 --gres=gpu:1 --time=5 --output=%j.out\\nsrun hostname"
+number = cluster.submit(script)["job"]
+print(sorted(cluster.wait([number], 60)[0]["output"].split()))
+cluster.close()
+"""
+
+
+@pytest.mark.skipif(
+    bool(means.missing(means.SLURM)), reason="Slurm is not installed: sudo apt-get install slurm-wlm munge"
+)
+@pytest.mark.parametrize("user", ["this", "ordinary"])
+def test_job_scripts_run_behind_our_own_wall(user, home):
+    line = command(user, ["-c", JOBS, "namespaces"], home)
+    done = subprocess.run(
+        line, capture_output=True, text=True, cwd=ROOT if user == "this" else "/", timeout=180
+    )
+    assert done.stdout.strip() == "['n1', 'n2']", done.stdout + done.stderr
+
+
+# What a room sees of the world, one fact a line: folders, file systems and how they are mounted, variables, identity.
+LOOK = """
+import os
+def look(folder, depth):
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        print(path, oct(os.lstat(path).st_mode), os.readlink(path) if os.path.islink(path) else "")
+        if depth and os.path.isdir(path) and not os.path.islink(path):
+            look(path, depth - 1)
+look("/", 0)
+for folder in ("/etc", "/dev", "/usr"):
+    look(folder, 1 if folder == "/etc" else 0)
+for name in ("hosts", "passwd", "group", "nsswitch.conf"):
+    print(open("/etc/" + name).read())
+for line in open("/proc/self/mountinfo"):
+    at, options = line.split()[4:6]
+    print("MOUNT", at, options, line.split(" - ")[1].split()[0])
+for name, value in sorted(os.environ.items()):
+    if name != "PWD":  # as bubblewrap leaves it
+        print("VARIABLE", name, "" if name == "ALL_ABOARD_ROOM" else value)
+print(*(line for line in open("/proc/self/status") if line.startswith(("Cap", "NoNewPrivs", "Seccomp:", "Uid", "Gid", "Groups"))))
+print("IN", os.getcwd(), os.getuid(), os.getgid(), os.getgroups(), sorted(os.listdir("/proc/self/ns")))
+"""
+
+
+@pytest.mark.parametrize("user", ["this", "ordinary"])
+def test_both_walls_show_the_same_and_ours_lets_nothing_else_be_written(user, alone, home):
+    seen = [
+        grade(user, wall, alone, [{"double": LOOK + DOUBLES}], home)[0]["printed"].splitlines()
+        for wall in outer.WALLS
+    ]
+    theirs, ours = ([line for line in one if not line.startswith("MOUNT")] for one in seen)
+    assert "IN /scratch 1000 1000 [65534] ['cgroup'" in ours[-1] or ours[-1].startswith(
+        "IN /scratch 1000 1000"
+    )
+    assert len(ours) > 100 and ours == theirs
+    mounts = [[line.split()[1:] for line in one if line.startswith("MOUNT")] for one in seen]
+    places = [sorted({place for place, _, _ in one}) for one in mounts]
+    assert places[0] == places[1]
+    writable = {place for place, options, _ in mounts[1] if "rw" in options.split(",")}
+    assert writable == {"/proc", "/dev/pts", "/scratch", "/dev/shm"}
+    assert all("nosuid" in options.split(",") for _, options, _ in mounts[1])
+    devices = {place for place, options, kind in mounts[1] if "nodev" not in options.split(",")}
+    assert devices == {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts")}
+
+
+@pytest.mark.parametrize("user, wall", WALLS)
+def test_of_home_course_results_and_environment_nothing_is_there(user, wall, alone, home, monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "CANARY-environment")
+    home.mkdir(exist_ok=True)
+    for name in ("results", "submissions"):
+        (home / name).mkdir()
+        (home / name / "CANARY").write_text("CANARY")
+    search = """
+import os, sys
+for folder, inside, names in os.walk("/"):
+    if folder in ("/proc", "/usr", sys.prefix, sys.base_prefix):
+        inside.clear()
+    secrets = ("CANARY", "exercise.toml", "exercises", "notebooks", "wrong", "right", ".git")
+    print(*(os.path.join(folder, name) for name in [*inside, *names] if name in secrets), end="")
+print(*(name for name, value in os.environ.items() if "CANARY" in value))
+print(*(p for p in PLACES if os.path.exists(p)))
+for pid in (p for p in os.listdir("/proc") if p.isdigit()):
+    try:
+        if b"CANARY" in open(f"/proc/{pid}/environ", "rb").read():
+            print("environment of", pid)
+    except PermissionError:
+        pass
+"""
+    places = [
+        str(home),
+        str(alone),
+        str(ROOT / "exercises"),
+        str(ROOT / "tests"),
+        "/var",
+        "/sys",
+        "/etc/shadow",
+    ]
+    search = search.replace("PLACES", repr(places))
+    (found,) = grade(user, wall, alone, [{"double": search + DOUBLES}], home)
+    assert found["printed"].split() == []
+    assert found["score"] == 3
+
+
+HOLDS = """
+import sys, time
+from autograder.exercise import Limits
+from autograder.sandbox.host import Sandbox, SandboxRoom
+sandbox = Sandbox(2, sys.argv[1])
+room = SandboxRoom(sandbox, Limits(), "")
+room.run_cell(FORK, 60)
+print("ready", flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("user, layer", BOTH)
+def test_nothing_is_left_when_the_grader_is_killed(user, layer, home):
+    """Neither of the sandbox nor of what the learner had started."""
+    fork = "import os, time\nfor _ in range(3):\n    if os.fork() == 0:\n        time.sleep(3600)"
+    line = command(user, ["-c", HOLDS.replace("FORK", repr(fork)), layer], home)
+    grader = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT if user == "this" else "/")
+    try:
+        assert grader.stdout.readline() == "ready\n"
+        family = descendants(grader.pid)
+        assert len(family) >= 5
+    finally:
+        grader.send_signal(signal.SIGKILL)
+        grader.wait()
+        grader.stdout.close()
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in family if runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
+
+
+def descendants(pid: int) -> list[int]:
+    below = [
+        int(p) for path in Path(f"/proc/{pid}/task").glob("*/children") for p in path.read_text().split()
+    ]
+    return below + [far for near in below for far in descendants(near)]
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@root_only
+@pytest.mark.parametrize("user", ["this", "ordinary"])
+def test_without_bubblewrap_our_own_wall_is_taken(user, alone, home):
+    right, wrong = grade(user, None, alone, [RIGHT, WRONG], home, WITHOUT_BUBBLEWRAP)
+    assert (right["score"], wrong["score"]) == (3, 0)
+    assert right["layers"][0] == "own wall"
+
+
+@root_only
+@pytest.mark.parametrize("wall", outer.WALLS)
+def test_without_ip_one_sentence_says_what_to_install(wall, home):
+    start = f"from autograder.sandbox.host import Sandbox; Sandbox(1, {wall!r})"
+    line = on_a_machine(WITHOUT_IP, [sys.executable, "-c", start])
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "`ip` is missing; install the package iproute2" in done.stderr.splitlines()[-1]
+
+
+@root_only
+def test_what_restricts_a_mount_stays_when_it_is_shown_to_an_ordinary_user(tmp_path, home):
+    """Such a folder may hold Python on a cluster; the kernel refuses a remount that would forget one of these."""
+    folder = tmp_path / "soft ware"
+    folder.mkdir()
+    at, inner = shlex.quote(str(folder)), shlex.quote(str(folder / "in ner"))
+    changed = f"mount -t tmpfs -o nosuid,nodev,noexec,noatime,nodiratime,mode=755 none {at}; mkdir {inner}; mount -t tmpfs -o nosuid,mode=755 none {inner}"
+    show = f"""
+import subprocess, sys
+from pathlib import Path
+from autograder.sandbox import outer
+look = "print(*(l for l in open('/proc/self/mountinfo') if 'soft' in l)); open({str(folder / "in ner" / "x")!r}, 'w')"
+sight = [*(one for one in outer.seen("") if one[1] != "/tmp"), *(("folder", str(p), "") for p in reversed(Path({str(folder)!r}).parents) if str(p) != "/")]
+start = outer.own_wall([sys.executable, "-c", look], 0, [*sight, ("bind", {str(folder)!r}, "")], None)
+sys.exit(subprocess.run(start.line, env=start.variables, cwd=start.folder).returncode)
+"""
+    line = on_a_machine(changed, ordinary_user.command(["-c", show], home))
+    done = subprocess.run(line, capture_output=True, text=True, cwd="/")
+    assert "Read-only file system" in done.stderr, done.stderr
+    outside, inside = (set(line.split()[5].split(",")) for line in done.stdout.splitlines() if line)
+    assert outside == {"ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime"}
+    assert inside == {"ro", "nosuid", "nodev", "relatime"}
 
 
 def test_doctor_says_of_every_layer_whether_it_is_closed(home):
     done = ordinary_user.run(["-m", "autograder.cli", "doctor", "--json"], home, timeout=120)
     found = {f["name"]: f for f in json.loads(done.stdout)}
-    assert found["sandbox: bubblewrap"]["ok"]
+    assert found["sandbox: bubblewrap"]["ok"] and found["sandbox: namespaces"]["ok"]
     assert found["sandbox: landlock"]["ok"] == (landlock.abi() >= landlock.NEEDED_ABI)
 
 
-def test_when_no_layer_works_the_reason_of_each_is_told(monkeypatch):
-    monkeypatch.setenv("PATH", "/nonexistent")
-    if os.geteuid() != 0:
-        pytest.skip("an ordinary user has Landlock left")
-    with pytest.raises(SandboxError) as caught:
-        Sandbox(1)
-    assert "bubblewrap:" in str(caught.value) and "landlock:" in str(caught.value)
+@root_only
+def test_doctor_is_content_with_our_own_wall_where_bubblewrap_is_not(home):
+    line = on_a_machine(WITHOUT_BUBBLEWRAP, [sys.executable, "-m", "autograder.cli", "doctor", "--json"])
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    found = {f["name"]: f for f in json.loads(done.stdout)}
+    assert done.returncode == 0
+    assert not found["bubblewrap"]["ok"] and found["bubblewrap"]["optional"]
+    assert found["sandbox: bubblewrap"]["detail"] == outer.NOT_INSTALLED
+    assert found["sandbox: namespaces"]["ok"] and "own wall" in found["sandbox: namespaces"]["detail"]
+
+
+def without_namespaces(arguments: list[str], also: str = "") -> subprocess.CompletedProcess[str]:
+    """Python as root of a machine that gives nobody a user namespace: one, in which the number of more is none."""
+    changed = f"echo 0 > /proc/sys/user/max_user_namespaces\n{also}"
+    line = ["unshare", "--user", "--map-root-user", *on_a_machine(changed, [sys.executable, *arguments])[1:]]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def test_when_no_layer_works_the_reason_of_each_is_told():
+    done = without_namespaces(["-c", "from autograder.sandbox.host import Sandbox; Sandbox(1)"])
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert "nothing is graded" in said and all(f"{name}: " in said for name in LADDER)
+    assert said.count("sysctl user.max_user_namespaces") == 2
+
+
+def test_grading_refuses_in_one_sentence_where_no_sandbox_is(tmp_path):
+    (tmp_path / "in" / "ada").mkdir(parents=True)
+    (tmp_path / "in" / "ada" / "ring-all-reduce.ipynb").write_text("{}")
+    grades = ["-m", "autograder.cli", "grade", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    done = without_namespaces(grades, WITHOUT_BUBBLEWRAP)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "not run without a sandbox" in done.stderr and "`autograder check`" in done.stderr
+    assert not list((tmp_path / "out").glob("*/*/result.json"))
