@@ -189,6 +189,8 @@ MISTAKES = {
     "averaged-start": ("mean start",),
     "parameters-averaged": ("average parameters",),
     "gradients-kept": ("accumulate", "accumulate own"),
+    "gradients-forgotten": ("forget",),
+    "buffers-averaged": ("mean buffers",),
 }
 KEPT = {
     "keep buffers": BUFFERS, "keep strength": {"norm.strength"}, "keep seen": {"norm.seen"}, "keep frozen": FROZEN,
@@ -258,18 +260,25 @@ class Case:
                 F.cross_entropy(model(self.inputs[rank][step]), self.targets[rank][step]).backward()
             if mistake not in ("own", "average parameters", "accumulate own"):
                 self.average(models, mistake)
+            if mistake == "forget":
+                for model in models:
+                    model.zero_grad(set_to_none=False)
             for optimizer in optimizers:
                 optimizer.step()
             if mistake == "average parameters":
                 self.average(models, mistake)
             if mistake not in ("drift", "buffers before forward only"):
-                self.send_buffers(models)
+                self.send_buffers(models, mean=mistake == "mean buffers")
         return [drive.tensors(m) for m in models]
 
-    def send_buffers(self, models):
-        for model in models[1:]:
-            for mine, first in zip(model.buffers(), models[0].buffers(), strict=True):
-                mine.copy_(first)
+    def send_buffers(self, models, mean=False):
+        """Rank 0's buffers to all; or their mean over the ranks, of those with fractions."""
+        for same in zip(*(m.buffers() for m in models), strict=True):
+            value = same[0].clone()
+            if mean and value.is_floating_point():
+                value = torch.stack(same).mean(0)
+            for mine in same:
+                mine.copy_(value)
 
     def average(self, models, mistake):
         names = dict(models[0].named_parameters())

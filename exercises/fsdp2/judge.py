@@ -520,6 +520,9 @@ def told_right(told, want, rank, own):
                 continue
             likely = {f"own-{what}": mine, "divided-twice": [right / world], "summed": [right * world]}
             names = [n for n, values in likely.items() if any(abs(got - v) <= 0.01 * abs(v) for v in values)]
+            if what == "loss" and {"divided-twice", "summed"} & set(names):
+                norm_right = abs(pair[1] - want["told"][step][1]) <= ROUNDING * want["told"][step][1]
+                names = ["loss-scaled"] if norm_right and world > 1 else names
             by = f"{got:.4g}, which is {got / right:.3g} times what it should be"
             raise expect.Finding(
                 [*names, f"wrong-{what}"][0], f"the {what} on rank {rank} in step {step + 1} is {by}"

@@ -53,6 +53,8 @@ def sum_arrives(learner, draw, world, shape, dtype):
             [inputs[r].double() + inputs[left[r]].double() for r in range(world)],
             [inputs[r].double() + inputs[right[r]].double() for r in range(world)],
             [inputs[r].double() + inputs[r ^ 1 if r ^ 1 < world else r].double() for r in range(world)],
+            # The neighbour's tensor again and again: what arrived was never sent on.
+            [inputs[r].double() + (world - 1) * inputs[left[r]].double() for r in range(world)],
         ),
         "overwritten": tuple(inputs[r] for r in range(world)),
     }

@@ -165,6 +165,8 @@ class Case:
             g = all_ranks.mean(0)
             if made == "sum":
                 g = g * self.world
+            if made == "half":
+                g = g * self.world / 2
             if made == "own":
                 g = all_ranks.gather(0, owner[None])[0] / self.world
             if made == "own undivided":
@@ -180,18 +182,22 @@ class Case:
             factor = max_norm / (norm + 1e-6)
             if max_norm == math.inf or made == "unclipped":
                 factor = torch.ones(())
-            g = g * (factor if made == "up" else factor.clamp(max=1))
-            v = g if made == "no momentum" else self.settings["momentum"] * v + g
-            params = params - self.settings["lr"] * v
+            factor = factor if made == "up" else factor.clamp(max=1)
+            g = g * (torch.ones(()) if made == "late clip" else factor)
+            damped = 1 - self.settings["momentum"] if made == "damped" else 1
+            v = g if made == "no momentum" else self.settings["momentum"] * v + damped * g
+            params = params - self.settings["lr"] * v * (factor if made == "late clip" else 1)
         return params, norms
 
     def likely(self):
-        made = {"stale-weights": "stale", "no-momentum": "no momentum"}
+        made = {"stale-weights": "stale", "no-momentum": "no momentum", "damped": "damped"}
+        if self.world != 2:
+            made["divided-by-two"] = "half"
         if self.world > 1:
             made |= {"summed": "sum", "tail-lost": "tail"}
         if "max_norm" in self.settings:
             made |= {"unit-norm": "unit", "not-clipped": "unclipped", "clipped-up": "up"}
-            made |= {"local-norm": "local", "norms-added": "added"}
+            made |= {"local-norm": "local", "norms-added": "added", "clipped-too-late": "late clip"}
         found = {name: self.train(m)[0].to(self.dtype) for name, m in made.items()}
         if self.world > 1:
             found["own-gradient"] = tuple(self.train(m)[0].to(self.dtype) for m in ("own", "own undivided"))
