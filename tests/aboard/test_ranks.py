@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.tensor  # here once: it takes ranks that import it together seconds, which are no deadlock's
 
 from aboard import ranks
 
