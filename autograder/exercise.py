@@ -11,17 +11,16 @@ the first call that needs it (`source`, `answer_ids`, `solution`, `stub`, `varia
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autograder.errors import UserError
+from autograder.errors import UserError, did_you_mean, read_text
+from autograder.statement import check_cells, drop_delimiters, read_myst, strip_solution
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 STRIPPED = "STRIPPED"
 
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-ANSWER_ID = re.compile(
-    r"[a-z0-9][a-z0-9_-]{0,63}"
-)  # becomes a cell id of nbformat 4.5: at most 64 characters
-# Names that `release` gives to the cells around the answers.
-RESERVED_ID = re.compile(r"check|parameters|(?:statement|given|try-it)-\d+")
 
 _REQUIRED: dict[str, type] = {
     "id": str, "title": str, "module": str, "lesson": str, "number": int, "minutes": int,
@@ -122,7 +116,7 @@ class Exercise:
     def _source(self) -> NotebookNode:
         path = self.folder / "exercise.md"
         notebook = read_myst(path)
-        _check_cells(notebook.cells, path, self.stripped)
+        check_cells(notebook.cells, path, self.stripped)
         return notebook
 
     @cached_property
@@ -192,9 +186,7 @@ class Course:
         folders = {folder.name: folder for folder in _exercise_folders(self.exercises_folder)}
         if id in folders:
             return load_exercise(folders[id])
-        raise UserError(
-            f"There is no exercise {id!r} in {self.exercises_folder}{did_you_mean(id, folders)}."
-        )
+        raise UserError(f"There is no exercise {id!r} in {self.exercises_folder}{did_you_mean(id, folders)}.")
 
     def lessons(self) -> list[Lesson]:
         """Every lesson, by module and name. A lesson without a heading takes its folder's name as title."""
@@ -220,7 +212,7 @@ def _exercise_folders(root: Path) -> list[Path]:
 
 def _heading(path: Path) -> str:
     fence = ""
-    lines = iter(_read(path).splitlines())
+    lines = iter(read_text(path).splitlines())
     for number, line in enumerate(lines):
         if number == 0 and line == "---":  # front matter
             for inner in lines:
@@ -244,7 +236,7 @@ def load_exercise(folder: Path) -> Exercise:
         if not needed.is_file():
             raise UserError(f"{needed} is missing: an exercise folder needs it.")
     try:
-        table = tomllib.loads(_read(path))
+        table = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}.") from None
     _check_keys(table, path)
@@ -337,109 +329,6 @@ def _is_positive(value: object, *kinds: type) -> bool:
     return bool(math.isfinite(number) and number > 0)
 
 
-# --- exercise.md ----------------------------------------------------------------------------------
-
-_DELIMITER = re.compile(r"^([ \t]*)### (BEGIN|END) SOLUTION[ \t]*$")
-# Anything that was probably meant as a delimiter: taken for a comment, it would publish the solution.
-_NEARLY = re.compile(r"^\s*#+\s*(?:BEGIN|END)\s*_?SOLUTIONS?\b", re.IGNORECASE)
-
-
-def read_myst(path: Path) -> NotebookNode:
-    """A MyST Markdown file as a notebook of format 4. UserError if the file is missing or not MyST."""
-    text = _read(path)
-    import jupytext  # here: a quarter of a second that `--help` and listings need not pay
-
-    try:
-        return jupytext.reads(text, fmt={"extension": ".md", "format_name": "myst"})
-    except Exception as error:  # whatever its YAML and Markdown parsers raise
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as a MyST notebook: {reason}.") from None
-
-
-def strip_solution(source: str) -> str:
-    """`source` with each solution replaced by the stub's two lines, at the delimiter's indentation."""
-    lines: list[str] = []
-    inside = False
-    for line in source.split("\n"):
-        found = _DELIMITER.match(line)
-        if found and found[2] == "BEGIN":
-            inside = True
-            lines += [f"{found[1]}# YOUR CODE HERE", f"{found[1]}raise NotImplementedError()"]
-        elif found:
-            inside = False
-        elif not inside:
-            lines.append(line)
-    return "\n".join(lines)
-
-
-def drop_delimiters(source: str) -> str:
-    """`source` without the delimiter lines: the reference solution."""
-    return "\n".join(line for line in source.split("\n") if not _DELIMITER.match(line))
-
-
-def _check_cells(cells: list[NotebookNode], path: Path, stripped: bool) -> None:
-    seen: set[str] = set()
-    parameters = 0
-    for number, cell in enumerate(cells, 1):
-        where = f"{path}, cell {number}"
-        tags = cell.metadata.get("tags", [])  # a list of texts: jupytext has seen to it
-        parameters += "parameters" in tags
-        if "answer" in cell.metadata:
-            name = cell.metadata["answer"]
-            _check_answer(cell, name, tags, where, stripped)
-            if name in seen:
-                raise UserError(
-                    f"{where}: the answer id `{name}` is used twice; every answer cell needs its own."
-                )
-            seen.add(name)
-        elif any(_DELIMITER.match(line) for line in cell.source.split("\n")):
-            raise UserError(f"{where} holds a solution delimiter but is no answer cell; add `:answer: <id>`.")
-    if not seen:
-        raise UserError(f"{path} has no answer cell; give a code cell the option `:answer: <id>`.")
-    if parameters > 1:
-        raise UserError(f"{path} has {parameters} cells tagged `parameters`; keep one.")
-
-
-def _check_answer(cell: NotebookNode, name: object, tags: list[str], where: str, stripped: bool) -> None:
-    if not isinstance(name, str) or not ANSWER_ID.fullmatch(name):
-        raise UserError(f"{where}: the answer id must be lower-case letters, digits, - and _, not {name!r}.")
-    if RESERVED_ID.fullmatch(name):
-        raise UserError(f"{where}: the answer id `{name}` is one that released cells use; choose another.")
-    if cell.cell_type != "code":
-        raise UserError(f"{where}: the answer `{name}` must be a code cell.")
-    if {"parameters", "try-it"} & set(tags):
-        raise UserError(f"{where}: the answer `{name}` cannot also be tagged `parameters` or `try-it`.")
-    if not stripped:
-        _check_delimiters(cell.source, f"{where}: the answer `{name}`")
-
-
-def _check_delimiters(source: str, what: str) -> None:
-    inside = False
-    regions = 0
-    held = ""
-    for line in source.split("\n"):
-        found = _DELIMITER.match(line)
-        if found and (found[2] == "BEGIN") == inside:
-            missing = "### END SOLUTION" if inside else "### BEGIN SOLUTION"
-            raise UserError(f"{what} has a `{line.strip()}` without its `{missing}`.")
-        if found and inside and not held.strip():
-            raise UserError(f"{what} has nothing between its solution delimiters.")
-        if found:
-            inside = not inside
-            regions += inside
-            held = ""
-        elif _NEARLY.match(line):
-            raise UserError(
-                f"{what}: `{line.strip()}` must be written exactly ### BEGIN SOLUTION or ### END SOLUTION."
-            )
-        elif inside:
-            held += line
-    if inside:
-        raise UserError(f"{what} has a `### BEGIN SOLUTION` without its `### END SOLUTION`.")
-    if not regions:
-        raise UserError(f"{what} has no solution; put it between ### BEGIN SOLUTION and ### END SOLUTION.")
-
-
 # --- wrong/ and right/ ----------------------------------------------------------------------------
 
 _DOCSTRING = re.compile(r'\A(?:[ \t]*(?:#(?! %%).*)?\n)*[rR]?("""|\'\'\')(.*?)\1[ \t]*(?:\n|\Z)', re.DOTALL)
@@ -449,7 +338,7 @@ _FAILS = re.compile(r"fails:\s*(\w+)\s+as\s+([a-z0-9-]+)\s*")
 
 def _variant(exercise: Exercise, kind: str, path: Path) -> Variant:
     """Read one percent-format file; the docstring comes first, then `# %% <answer-id>` sections."""
-    text = _read(path)
+    text = read_text(path)
     found = _DOCSTRING.match(text)
     if not found:
         raise UserError(
@@ -507,24 +396,3 @@ def _sections(ids: list[str], body: str, path: Path) -> dict[str, str]:
             raise UserError(f"{path}: the answer `{name}` is empty.")
         answers[name] = source.strip("\n").rstrip()
     return answers
-
-
-# --- small helpers --------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the names close to it, or those there are."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"; did you mean {' or '.join(close)}"
-    return f"; known: {', '.join(names)}" if names else ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from aboard.ranks.crew import Call, RanksFailed, Run
+from aboard.ranks.call import Call, RanksFailed, Run
 from aboard.ranks.local import run_call
 from aboard.ranks.place import whose_file
 from autograder.expect import Finding, amount

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autograder.errors import UserError
-from autograder.exercise import STRIPPED, Course, Exercise, Lesson, read_myst, strip_solution
+from autograder.exercise import STRIPPED, Course, Exercise, Lesson
+from autograder.statement import read_myst, strip_solution
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

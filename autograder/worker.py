@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from autograder.errors import SandboxError, UserError
-from autograder.exercise import Course, did_you_mean
+from autograder.errors import SandboxError, UserError, did_you_mean
+from autograder.exercise import Course
 from autograder.sandbox.kernel import PR_SET_PDEATHSIG, give_freed_memory_back, prctl
 
 
@@ -93,7 +93,9 @@ class _Worker:
         executed = None
         if exercise is None:
             close = did_you_mean(exercise_id, self.exercises)
-            message = f"There is no exercise {safe_text(exercise_id)!r}{close}. Name the file after its exercise."
+            message = (
+                f"There is no exercise {safe_text(exercise_id)!r}{close}. Name the file after its exercise."
+            )
             result = rejected(learner, None, message, self.grader, path, id=exercise_id)
         else:
             result, executed = self.grader.grade(learner, exercise, path, under=self.under)

@@ -7,7 +7,7 @@ run.timeline()
 ranks.run(my_function, 4, shards, device=ranks.best_device(4))   # a GPU for each and NCCL, if there are four
 """
 
-from aboard.ranks.crew import RanksFailed, Run
+from aboard.ranks.call import RanksFailed, Run
 from aboard.ranks.device import best_device, synchronize
 from aboard.ranks.local import run
 from aboard.ranks.memory import exact_memory

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from aboard.ranks.crew import Call, Counters, Run, lead
+from aboard.ranks.call import Call, Counters, Run
+from aboard.ranks.crew import lead
 from aboard.ranks.device import require
 from aboard.ranks.memory import PeakWatch
 from aboard.ranks.rank import Lookup, live_as_rank

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aboard.ranks.crew import Run
+    from aboard.ranks.call import Run
 
 # Okabe and Ito's palette, told apart by the colour-blind; hatches tell apart what is printed in grey.
 STYLES = [

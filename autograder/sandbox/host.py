@@ -12,7 +12,8 @@ import time
 from typing import Any
 
 from aboard import wire
-from aboard.ranks.crew import Call, Counters, RanksFailed, Run, lead
+from aboard.ranks.call import Call, Counters, RanksFailed, Run
+from aboard.ranks.crew import lead
 from autograder.errors import SandboxError
 from autograder.exercise import Limits
 from autograder.sandbox.cluster_host import WalledCluster

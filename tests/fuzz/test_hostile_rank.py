@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from aboard import wire
 from aboard.ranks import crew
-from aboard.ranks.crew import Call, RanksFailed, Run, lead
+from aboard.ranks.call import Call, RanksFailed, Run
+from aboard.ranks.crew import lead
 from tests.fuzz.conftest import TEXTS, examples, nested
 
 TIMEOUT_S = 0.3
