@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import tempfile
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -21,3 +23,13 @@ class ByFile(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
     return ByFile(config, log)  # type: ignore[arg-type]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder of this run's own: pytest's is closed to other users whenever a run begins, and some tests are an ordinary user."""
+    if config.option.basetemp or hasattr(config, "workerinput"):
+        return
+    place = config.option.basetemp = tempfile.mkdtemp(prefix="all-aboard-tests-")
+    # Not Python's: some leave folders a thousand deep.
+    config.add_cleanup(lambda: subprocess.run(["rm", "-rf", "--", place], check=False))
