@@ -1,24 +1,24 @@
-"""Several processes share the tests (`-n`): a file goes to one of them whole, so that what it prepares is prepared once."""
+"""Several processes share the tests (`-n`): a file goes to one of them whole, so that what it prepares is prepared once.
+
+The tests of exercises are a third of all and need nothing but a sandbox, which stays from one to the next: they come last, one
+by one, and fill what time the files leave.
+"""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import tempfile
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# The tests of exercises are a third of all, and need nothing but a sandbox: one exercise is enough for a process.
-EXERCISE = re.compile(r"test_exercises\.py::.*\[([a-z0-9-]+?)(?:-(?:solution|empty|wrong|right)-|\])")
-
 
 class ByFile(LoadScopeScheduling):
-    """Whole files, those with most tests first; of test_exercises.py, exercises."""
+    """Whole files, those with most tests first; of test_exercises.py, single tests."""
 
     def _split_scope(self, nodeid: str) -> str:
-        exercise = EXERCISE.search(nodeid)
-        return exercise[1] if exercise else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return nodeid if file.endswith("test_exercises.py") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
