@@ -83,11 +83,18 @@ def end_orphans(keepers: set[int]) -> None:
 
 
 def _keep(channel: socket.socket, limits: dict[str, Any], scratch: str) -> NoReturn:
-    """The room's keeper: our code only. Orphans come to it, and when the agent ends, so does all else."""
-    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
+    """The room's keeper: our code only. Orphans come to it, and when the agent or the server ends, so does all else."""
+
+    def end(*_: object) -> NoReturn:
+        _end_all_of_mine()
+        os._exit(70)
+
+    signal.signal(signal.SIGTERM, end)
+    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGTERM)  # no namespace ends with the server: somebody must be left to do it
     k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
     agent = os.fork()
     if agent == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         k.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
         limits = limits | {"processes": limits["processes"] + _processes_of_mine()}
         be_agent(channel, limits, scratch, lambda: _confine(scratch))
@@ -95,12 +102,25 @@ def _keep(channel: socket.socket, limits: dict[str, Any], scratch: str) -> NoRet
     while True:
         pid, ended = os.wait()
         if pid == agent:
-            for left in below(os.getpid(), process_tree()):
-                try:
-                    os.kill(left, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            _end_all_of_mine()
             os._exit(os.waitstatus_to_exitcode(ended) & 0xFF)
+
+
+def _end_all_of_mine() -> None:
+    """Kill and bury everything that descends from this process, which orphans come to."""
+    deadline = time.monotonic() + END_S
+    while time.monotonic() < deadline:
+        for pid in below(os.getpid(), process_tree()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.001)
 
 
 def _confine(scratch: str) -> None:
