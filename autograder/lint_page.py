@@ -45,7 +45,8 @@ def _row(report: Report) -> str:
 def _where() -> str:
     import torch
 
+    kernel = platform.release().partition("-")[0]
     return (
-        f"On {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
+        f"On {os.cpu_count()} cores, {platform.system()} {kernel}, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}. A solution is graded in the sandbox with all its checks."
     )
