@@ -7,8 +7,10 @@ people's work is graded, this very process when a learner checks her own.
 from __future__ import annotations
 
 import ast
+import inspect
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -242,6 +244,16 @@ class Misfit(Exception):
     """drive.py could not go on with what the learner's function takes or returns. None of her lines raised it."""
 
 
+@contextmanager
+def _misfits_named() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if type(error) is LookupError or _hers(error):
+            raise
+        raise Misfit(f"{type(error).__name__}: {error}") from None
+
+
 def _hers(error: BaseException) -> bool:
     """Whether the exception passed through a line of the learner's."""
     files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -258,12 +270,13 @@ def lookup_in(
             function = drive[name]
 
             def beside(*args: Any, **kwargs: Any) -> Any:
-                try:
-                    return function(Answers(namespace), *args, **kwargs)
-                except Exception as error:
-                    if type(error) is LookupError or _hers(error):
-                        raise
-                    raise Misfit(f"{type(error).__name__}: {error}") from None
+                with _misfits_named():
+                    made = function(Answers(namespace), *args, **kwargs)
+                return on_the_way(made) if inspect.isgenerator(made) else made
+
+            def on_the_way(steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+                with _misfits_named():
+                    return (yield from steps)
 
             return beside
         function = namespace.get(name)

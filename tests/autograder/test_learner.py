@@ -69,3 +69,12 @@ def test_a_conversation_that_goes_wrong_is_told_like_any_other_call():
 
     with pytest.raises(Finding, match="ArithmeticError: cannot go on with 10 on rank 0"):
         conversing(breaks_off).converse("steps", [1, 2], later=[[10, 10]], says=[int], returns=int)
+
+
+def test_in_a_conversation_too_an_answer_that_does_not_fit_is_told_as_that():
+    source = "def steps(answers, mine):\n    (yield []).no_such_method()\n"
+    drive: dict = {}
+    exec(compile(source, "/x/drive.py", "exec"), drive)
+    told = "raised Misfit: AttributeError: 'int' object has no attribute 'no_such_method' on rank 0"
+    with pytest.raises(Finding, match=told):
+        conversing(drive["steps"]).converse("steps", [1, 2], later=[[10, 10]], says=[int], returns=int)
