@@ -1165,7 +1165,7 @@ def parrots_loss(inputs, targets, vocabulary):
 
 @check("a rank holds one micro-batch, in training and in evaluation", about="memory")
 def memory(learner, draw):
-    rows, vocabulary = 64, draw.integer(9_000, 11_000)
+    rows, vocabulary = 128, draw.integer(9_000, 11_000)
     one = 4 * LENGTH * vocabulary
     draw.case(f"2 ranks with {rows} rows each, 2 at once; the logits of a row: {expect.amount(one)}")
     whole = draw_tokens(draw, 2 * rows, vocabulary)
