@@ -20,6 +20,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_
     38,
     36,
 )
+HUGE = 2 * 2**20  # bytes
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 
@@ -74,6 +75,25 @@ def give_freed_memory_back() -> None:
     """
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(-3, 256 * 1024)  # M_MMAP_THRESHOLD
+
+
+def lay_in_huge_pages() -> None:
+    """Have the kernel put what this process has on its heap into pages of 2 MiB, as far as it can.
+
+    A fork copies an entry for every page its parent has: with torch loaded 57,000 small ones or a few hundred, which makes
+    it three times as fast. A page that somebody writes to is still copied by the 4 KiB, and what is allocated later comes
+    in small pages as before, so no account of memory changes. Linux before 6.1 cannot (madvise(2), MADV_COLLAPSE): there,
+    and where memory is short, forks stay slow.
+    """
+    _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    with open("/proc/self/maps") as file:
+        mappings = [line.split() for line in file]
+    for place, rights, _, _, _, *name in mappings:
+        if rights == "rw-p" and name in ([], ["[heap]"]):
+            start, end = (int(bound, 16) for bound in place.split("-"))
+            start, end = -(-start // HUGE) * HUGE, end // HUGE * HUGE
+            if start < end:
+                _libc.madvise(start, end - start, 25)  # MADV_COLLAPSE
 
 
 def drop_all_capabilities() -> None:

@@ -122,6 +122,7 @@ def _warm_up() -> None:
     assert dist.is_available()
     gc.collect()
     gc.freeze()  # pages of long-lived objects stay shared with every room
+    k.lay_in_huge_pages()
 
 
 if __name__ == "__main__":
