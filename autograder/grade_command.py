@@ -23,7 +23,7 @@ def grade_cohort(
     console: Any,
 ) -> None:
     """Grade everything under `submissions`. Raises UserError when grading itself cannot be done."""
-    from autograder.report import table, write_report
+    from autograder.report import tables, write_report
     from autograder.store import StoreError, ingest
 
     if course.is_workspace:
@@ -67,7 +67,8 @@ def grade_cohort(
             f"The results are in {out}, but the database or the report could not be written: {error}. Run the same "
             "command again when that is mended; nothing is graded twice."
         ) from None
-    console.print(table(_results(out)))
+    for table in tables(_results(out), console.width):
+        console.print(table)
     console.print(f"Report: {report}", markup=False)
     if batch.errors:
         raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,21 +113,30 @@ def write_report(results: Iterable[Result], out: Path) -> Path:
     return path
 
 
-def table(results: Iterable[Result]) -> Any:
-    """The scores as a table for the terminal: learners down, exercises across."""
+COLUMN = 14  # characters that a title needs to break at words, and what stands beside it
+
+
+def tables(results: Iterable[Result], width: int) -> Iterator[Any]:
+    """The scores as tables for a terminal `width` characters wide: learners down, as many exercises across as fit."""
     from rich.table import Table
     from rich.text import Text
 
     cohort = gather(results)
-    made = Table(title="Scores", title_justify="left")
-    made.add_column("learner")
-    for title in cohort.titles.values():
-        made.add_column(Text(title), justify="right")
-    for learner, grades in cohort.grades.items():
-        cells = []
-        for exercise in cohort.titles:
-            grade = grades.get(exercise)
-            text = "" if grade is None else f"{points(grade.score)}/{points(grade.max_score)}"
-            cells.append(Text(text + (f"\n{grade.word}" if grade and grade.word else "")))
-        made.add_row(Text(plain(learner, 40)), *cells)
-    return made
+    names = {learner: plain(learner, 24) for learner in cohort.grades}
+    across = max(1, (width - max(map(len, [*names.values(), "learner"])) - 4) // COLUMN)
+    exercises = list(cohort.titles)
+    for first in range(0, len(exercises), across):
+        here = exercises[first : first + across]
+        more = f", exercises {first + 1} to {first + len(here)} of {len(exercises)}"
+        made = Table(title="Scores" + (more if len(exercises) > across else ""), title_justify="left")
+        made.add_column("learner", no_wrap=True)
+        for exercise in here:
+            made.add_column(Text(cohort.titles[exercise]), justify="right")
+        for learner, grades in cohort.grades.items():
+            cells = []
+            for exercise in here:
+                grade = grades.get(exercise)
+                text = "" if grade is None else f"{points(grade.score)}/{points(grade.max_score)}"
+                cells.append(Text(text + (f"\n{grade.word}" if grade and grade.word else "")))
+            made.add_row(Text(names[learner]), *cells)
+        yield made

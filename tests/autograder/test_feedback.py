@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from autograder.feedback import as_html_fragment, as_page, as_plain, as_text, plain
-from autograder.report import gather, table, write_report
+from autograder.report import gather, tables, write_report
 from autograder.store import ingest, read_result, schema, write_result
 from autograder.verdict import CellResult, CheckResult, Result
 
@@ -126,7 +126,7 @@ def test_hostile_strings_stay_text(tmp_path):
     text = as_plain(hostile())
     assert "\x1b" not in text and "\u202e" not in text and "[bold]" in text
     console = Console(file=io.StringIO(), width=120)
-    console.print(as_text(hostile()), table([hostile()]))
+    console.print(as_text(hostile()), *tables([hostile()], 120))
 
 
 def test_pages_load_nothing_and_run_nothing(tmp_path):
@@ -223,3 +223,15 @@ def test_results_cannot_be_led_elsewhere(tmp_path, name):
 def test_the_committed_schema_is_the_one_of_the_code():
     path = Path(__file__).parents[2] / "autograder" / "result.schema.json"
     assert json.loads(path.read_text()) == schema(), "write it again with `python -m autograder.store`"
+
+
+def test_scores_of_many_exercises_can_be_read_on_eighty_columns():
+    titles = [f"Exercise number {n}" for n in range(14)]
+    results = [result(exercise=f"exercise-{n}", title=title) for n, title in enumerate(titles)]
+    console = Console(file=io.StringIO(), width=80)
+    for one in tables(results, 80):
+        console.print(one)
+    shown = console.file.getvalue()
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert shown.count("number") == len(titles) and "…" not in shown
+    assert "exercises 1 to 4 of 14" in shown and "exercises 13 to 14 of 14" in shown
