@@ -14,8 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import jupytext
 import nbformat
+from nbclient import NotebookClient
 
+from aboard.cluster import means
 from autograder.check import check_namespace
 from autograder.exercise import Course, Exercise
 from autograder.feedback import as_page
@@ -72,9 +75,24 @@ def figures(count: int) -> Iterator[Figure]:
         ring = Course(ROOT).exercise("ring-all-reduce")
         yield Figure("ring-all-reduce: a learner's own check", _seconds(lambda: _own_check(ring), 5), "s")
         yield Figure("a call on 4 ranks in a learner's own check", _seconds(_four_ranks, 9), "s", "≤ 1")
+    yield from lessons()
     shown = [sys.executable, "-m", "autograder.cli", "--help"]
     taken = _seconds(lambda: subprocess.run(shown, capture_output=True, check=True), 7)
     yield Figure("autograder --help", taken, "s", "≤ 0.3")
+
+
+def lessons() -> Iterator[Figure]:
+    """All cells of each lesson, run in its folder by a fresh kernel, as building the book does."""
+    for path in sorted((ROOT / "notebooks").glob("*/*/lesson.md")):
+        if "\n  needs: slurm\n" in path.read_text() and means.missing(means.SLURM):
+            continue
+        start = time.perf_counter()
+        with _kernels_remarks_hidden():
+            NotebookClient(
+                jupytext.read(path), timeout=300, resources={"metadata": {"path": str(path.parent)}}
+            ).execute()
+        taken = time.perf_counter() - start
+        yield Figure(f"the whole lesson {path.parent.name}, all its cells run", taken, "s", "≤ 60")
 
 
 def _seconds(function: Callable[[], object], times: int) -> float:

@@ -16,9 +16,9 @@ SOAK = bool(os.environ.get("SOAK"))
 
 
 def examples(short: int) -> settings:
-    """`short` examples in `make test`, fourteen times as many in `make soak`: more than 20,000 in all."""
+    """`short` examples in `make test`, 26 times as many in `make soak`: more than 20,000 notebooks alone."""
     return settings(
-        max_examples=14 * short if SOAK else short, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=26 * short if SOAK else short, deadline=None, suppress_health_check=list(HealthCheck)
     )
 
 
