@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from autograder.errors import SandboxError
 from autograder.sandbox import landlock, outer
 from autograder.sandbox.host import LADDER, Sandbox
 from tests import ordinary_user
+from tests.changed_machine import WITHOUT_BUBBLEWRAP, WITHOUT_IP, on_a_machine, root_only
 
 ROOT = Path(__file__).parents[2]
 TOML = """id = "alone"
@@ -125,24 +125,6 @@ def grade(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
-
-
-def on_a_machine(changed: str, line: list[str]) -> list[str]:
-    """`line`, where root has done `changed` to its mounts and nobody else notices."""
-    return [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "sh",
-        "-ec",
-        f"{changed}\nexec {shlex.join(line)}",
-    ]
-
-
-WITHOUT_BUBBLEWRAP = f"mount --bind /dev/null {shutil.which('bwrap')}"
-WITHOUT_IP = f"mount --bind /dev/null {shutil.which('ip', path='/usr/bin:/usr/sbin:/sbin')}"
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change a machine for a test")
 
 
 RIGHT = {"double": "def double(x):\n    return x + x"}

@@ -21,9 +21,9 @@ def children(pid: int) -> list[int]:
 
 
 def parts(grader: int) -> dict[str, list[int]]:
-    """Process ids by what they are: the grader's workers, and behind each bubblewrap what begets what.
+    """Process ids by what they are: the grader's workers, and behind each wall what begets what.
 
-    grader > worker > wall (bubblewrap) > server > warden > room (its process 1) > agent > rank (and what a rank starts)
+    grader > worker > wall (bubblewrap, or our own) > server > warden > room (its process 1) > agent > rank (and what a rank starts)
     """
     found: dict[str, list[int]] = {name: [] for name in (*SERVICES, *ROOMS)}
     found["worker"] = children(grader)
@@ -36,10 +36,11 @@ def parts(grader: int) -> dict[str, list[int]]:
 def _behind(pid: int, depth: int, found: dict[str, list[int]]) -> None:
     names = ("wall", "server", "warden", "room", "agent", "rank")
     try:
-        program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return
-    wall = program.endswith(b"bwrap")  # as an ordinary user there are two, one inside the other
+    # Of either there may be two, one inside the other.
+    wall = words[0].endswith(b"bwrap") or b"autograder.sandbox.wall" in words
     depth = 0 if wall else max(depth, 1)
     found[names[min(depth, len(names) - 1)]].append(pid)
     for child in children(pid):

@@ -1,8 +1,8 @@
 """Kill any part of the grader at any moment: the same command goes on, and every result is there once, as undisturbed.
 
-Each run is disturbed three times: a process that serves (a worker, bubblewrap, the fork server or the warden behind it), one
+Each run is disturbed three times: a process that serves (a worker, the wall, the fork server or the warden behind it), one
 that runs a learner's code (a room, its agent, a rank), and at last the grader itself. Then the same command again, and
-again, until nobody disturbs it any more. SOAK=1: about 200 kills instead of 15.
+again, until nobody disturbs it any more. Behind either wall. SOAK=1: about 200 kills instead of 16.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autograder.store import read_result
+from tests.changed_machine import WITHOUT_BUBBLEWRAP, root_only
 from tests.faults.conftest import LEARNERS, Batch
 from tests.faults.saboteur import ROOMS, SERVICES, kill, parts, still_running
 
-VOYAGES = 14 if os.environ.get("SOAK") else 1
-RUNS = 5  # in each voyage: RUNS times three kills, then one run in peace
+SOAK = bool(os.environ.get("SOAK"))
+VOYAGES = 7 if SOAK else 1  # behind each wall
+RUNS = 5 if SOAK else 3  # in each voyage: RUNS times three kills, then one run in peace
+WALLS = {"bubblewrap": "", "own wall": WITHOUT_BUBBLEWRAP}
 
 
 class Voyage:
     """A cohort graded by a grader that is killed again and again."""
 
-    def __init__(self, batch: Batch, folder: Path, number: int) -> None:
-        self.batch, self.folder, self.number = batch, folder, number
+    def __init__(self, batch: Batch, folder: Path, number: int, wall: str) -> None:
+        self.batch, self.folder, self.number, self.wall = batch, folder, number, wall
         self.out = folder / "results"
         self.chance = random.Random(number)
         self.started: set[int] = set()
@@ -41,7 +45,7 @@ class Voyage:
         ]
         self.chance.shuffle(disturbances)
         before = self.finished()
-        grader = self.batch.start(self.out)
+        grader = self.batch.start(self.out, WALLS[self.wall])
         try:
             for what in disturbances:
                 self._kill_one(grader, what)
@@ -96,30 +100,40 @@ class Voyage:
             found[path] = path.stat().st_mtime_ns
         return found
 
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Every result without the layers it was graded behind, which must be those of this wall."""
+        found = self.batch.results(self.out)
+        assert all(one.pop("sandbox")[0] == self.wall for one in found.values())
+        return found
+
     def starts_anew(self) -> None:
         self.out = self.folder / f"results-after-{len(self.killed)}"
 
 
+@root_only
+@pytest.mark.parametrize("wall", WALLS)
 @pytest.mark.parametrize("number", range(VOYAGES))
 def test_a_grader_killed_again_and_again_gives_what_an_undisturbed_one_gives(
-    batch: Batch, undisturbed, tmp_path: Path, number: int, record_property
+    batch: Batch, undisturbed, tmp_path: Path, number: int, wall: str, record_property
 ):
-    voyage = Voyage(batch, tmp_path, number)
+    wanted = {name: {k: v for k, v in one.items() if k != "sandbox"} for name, one in undisturbed.items()}
+    voyage = Voyage(batch, tmp_path, number, wall)
     for run in range(RUNS):
         voyage.disturbed_run(run)
         if len(voyage.finished()) == LEARNERS:  # nothing is left to disturb
-            assert batch.results(voyage.out) == undisturbed, voyage.killed
+            assert voyage.results() == wanted, voyage.killed
             voyage.starts_anew()
-    done = batch.grade(voyage.out)
-    assert done.returncode == 0, done.stderr
-    assert batch.results(voyage.out) == undisturbed, voyage.killed
+    last = batch.start(voyage.out, WALLS[wall])
+    printed, _ = last.communicate(timeout=600)
+    assert last.returncode == 0, printed
+    assert voyage.results() == wanted, voyage.killed
     assert batch.rows(voyage.out) == [
         (name, one["status"], one["score"]) for name, one in sorted(undisturbed.items())
     ]
     assert not list(voyage.out.rglob(".*.tmp"))
     assert len(voyage.killed) > RUNS, "hardly anything was killed"
     kinds = set(voyage.killed)
-    assert "grader" in kinds and len(kinds & set(SERVICES)) >= 2 and len(kinds & set(ROOMS)) >= 2, kinds
+    assert "grader" in kinds and kinds & set(SERVICES) and kinds & set(ROOMS), kinds
     print(f"{len(voyage.killed)} kills: {' '.join(voyage.killed)}")
     record_property("kills", len(voyage.killed))
 
@@ -134,7 +148,7 @@ def test_whenever_a_writer_is_killed_its_files_are_whole(tmp_path: Path, record_
         (Result(learner=name, exercise="x", status="graded"), name * 300_000, name * 200_000) for name in "ab"
     ]
     write_result(tmp_path / "a" / "x", *versions[0])
-    times = 400 if os.environ.get("SOAK") else 40
+    times = 400 if SOAK else 40
     record_property("kills", times)
     seen = set()
     for _ in range(times):
