@@ -9,7 +9,7 @@ from autograder.expect import Finding, amount
 
 HELD_BEFORE = 16 * 2**20  # bytes a rank may hold when a call is made: modules an answer imports, small tables
 AROUND = 12 * 2**20  # bytes a rank may take to meet the others, and to report
-AROUND_CALLS = 6  # segments of a rank beside those of its calls; none was seen, and drive.py may ask the store for something
+AROUND_CALLS = 6  # segments of a rank beside those of its calls: none was seen, but drive.py may ask the store for something
 HEADERS = 66  # bytes of a packet that are no data: Ethernet's, IP's and TCP's with its time stamps
 
 
@@ -120,6 +120,7 @@ class MeasuredRun(Run):
 
 
 def _of_meetings(traffic: list[Traffic]) -> int:
-    """Segments that the ranks may need to form as many groups as they made connections for."""
+    """Segments that the ranks may need to form as many groups as they made connections for. Less than half of it was seen:
+    the busier the machine, the more often a rank asks the store whether the others are there."""
     ends = sum(t.connections for t in traffic)
-    return 12 * ends + 10 * len(traffic) if ends else 0
+    return 16 * ends + 10 * len(traffic) if ends else 0
