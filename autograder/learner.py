@@ -17,8 +17,9 @@ from typing import Any, Protocol
 from aboard.ranks.call import Call, RanksFailed, Run
 from aboard.ranks.local import run_call
 from aboard.ranks.place import whose_file
-from autograder.expect import Finding, amount
+from autograder.expect import Finding
 from autograder.login import Broken, Login, Supercomputer
+from autograder.measured import MeasuredRun
 
 
 class Room(Protocol):
@@ -32,67 +33,6 @@ class Room(Protocol):
 
     def program(self) -> str:
         """The notebook's given code and answers, as the text of a module."""
-
-
-HELD_BEFORE = 16 * 2**20  # bytes a rank may hold when a call is made: modules an answer imports, small tables
-AROUND = 12 * 2**20  # bytes a rank may take to meet the others, and to report
-
-
-class MeasuredRun(Run):
-    """A run whose meters are believed only when they agree.
-
-    Bytes and memory are the kernel's. What the ranks said of themselves is compared with it when a judge reads either:
-    traffic that no collective accounts for, collectives whose bytes never travelled, and memory taken before the call
-    so that it would not show as growth, each end in a Finding.
-    """
-
-    def sent(self) -> list[int]:
-        self._meters_agree()
-        return super().sent()
-
-    def received(self) -> list[int]:
-        self._meters_agree()
-        return super().received()
-
-    def ops(self, rank: int = 0) -> list[str]:
-        self._meters_agree()
-        return super().ops(rank)
-
-    @property
-    def peak_bytes(self) -> list[int] | None:
-        counters = self.counters
-        for counted, most, when in (
-            (counters.held_before_bytes, HELD_BEFORE, "before the call"),
-            (counters.early_bytes, AROUND, "before the call began"),
-            (counters.late_bytes, AROUND, "after it was said to be over"),
-        ):
-            for rank, taken in enumerate(counted or []):
-                if taken > most:
-                    raise Finding("memory-held-before", f"{amount(taken)} on rank {rank} {when}")
-        for rank, count in enumerate(counters.strangers or []):
-            if count > 0:
-                raise Finding("other-processes", f"at least {count} beside rank {rank}")
-        # What was taken around the call may have served it: it counts as if it had been taken in it.
-        peak, held = counters.peak_bytes, counters.held_before_bytes
-        early, late = counters.early_bytes, counters.late_bytes
-        if peak is None or held is None or early is None or late is None:
-            return peak
-        return [h + e + max(p, la) for p, h, e, la in zip(peak, held, early, late, strict=True)]
-
-    def _meters_agree(self) -> None:
-        counted = self.counters.sent_bytes
-        if counted is None:
-            return
-        calls = [c for rank in self.collectives for c in rank]
-        told = sum((c.wire_bytes("send") + c.wire_bytes("recv")) / 2 for c in calls)
-        # Headers and acknowledgements, the ranks' meeting, and a few hundred bytes for every message of a collective.
-        most = 1.08 * told + 100_000 * self.world_size + 500 * sum(c.group_size for c in calls)
-        if not 0.9 * told - 100_000 <= sum(counted) <= most:
-            raise Finding(
-                "meters-disagree",
-                f"the ranks' calls to torch.distributed account for {amount(told)}; the network carried "
-                f"{amount(sum(counted))}",
-            )
 
 
 class Learner:

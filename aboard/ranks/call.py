@@ -29,12 +29,28 @@ class Call:
 
 
 @dataclass
+class Traffic:
+    """What the kernel counted of one rank's network in a stretch of time.
+
+    bytes, packets: sent on its interface, with headers and with packets that only acknowledge. segments: TCP segments with data,
+    each counted once however often it had to be sent, and datagrams; on its interface and to itself. connections: its ends
+    of connections that were made.
+    """
+
+    bytes: int
+    packets: int
+    segments: int
+    connections: int
+
+
+@dataclass
 class Counters:
     """What the kernel counted for each rank during the call, or None where it cannot be asked.
 
     held_before_bytes: memory each rank had taken when the call was made, beyond that of a fresh one. early_bytes,
     late_bytes: the most it took between then and "go", and between its return and its report, inputs and outputs apart.
-    strangers: processes beside each rank that were started by it or for it.
+    strangers: processes beside each rank that were started by it or for it. meeting, traffic: what each rank's network carried
+    before "go", and from "go" until the rank has told what there was to tell.
     """
 
     sent_bytes: list[int] | None = None
@@ -44,13 +60,16 @@ class Counters:
     early_bytes: list[int] | None = None
     late_bytes: list[int] | None = None
     strangers: list[int] | None = None
+    meeting: list[Traffic] | None = None
+    traffic: list[Traffic] | None = None
 
 
 @dataclass
 class Run:
     """What came back from N ranks.
 
-    outputs: one value per rank. said: per rank, what it yielded on the way. collectives: per rank, every call into torch.distributed as that rank's own process
+    outputs: one value per rank. said: per rank, what it yielded on the way; with each, how many collectives it had called by then, and
+    what its interface had sent: bytes, from the kernel. collectives: per rank, every call into torch.distributed as that rank's own process
     counted it. sent_bytes, received_bytes: per rank, what its network interface carried, headers included, from the
     kernel; None where ranks share one interface. peak_bytes: per rank, growth of its memory above what it had when it
     got "go". seconds: from "go" to the last rank's return.
@@ -62,6 +81,8 @@ class Run:
     counters: Counters = field(default_factory=Counters)
     seconds: float = 0.0
     said: list[list[Any]] = field(default_factory=list)
+    called_by_then: list[list[int]] = field(default_factory=list)
+    sent_by_then: list[list[int]] | None = None
 
     @property
     def peak_bytes(self) -> list[int] | None:
@@ -95,6 +116,13 @@ class Run:
     def received(self) -> list[int]:
         """Bytes each rank received, like `sent`."""
         return self.received_bytes or [sum(c.wire_bytes("recv") for c in rank) for rank in self.collectives]
+
+    def sent_when_said(self) -> list[list[int]]:
+        """Bytes each rank had sent each time it yielded, like `sent`. What it was given for that was not there before."""
+        return self.sent_by_then or [
+            [sum(c.wire_bytes("send") for c in made[:count]) for count in counts]
+            for made, counts in zip(self.collectives, self.called_by_then, strict=True)
+        ]
 
     def timeline(self, title: str = "") -> Any:
         """A figure of who communicated when: one row per rank, one bar per collective."""

@@ -34,6 +34,8 @@ class _Member:
     )
     report: dict[str, Any] = field(default_factory=dict)
     said: list[Any] = field(default_factory=list)
+    called_by_then: list[int] = field(default_factory=list)
+    sent_by_then: list[int] = field(default_factory=list)
     position: dict[str, Any] = field(default_factory=dict)
     failed_at: float | None = None
 
@@ -81,20 +83,24 @@ def lead(
     call: Call,
     on_ready: Callable[[], object] = lambda: None,
     on_done: Callable[[], Counters] = Counters,
+    on_said: Callable[[int], int] | None = None,
     limit: int = wire.DEFAULT_LIMIT,
 ) -> Run:
     """Run `call` on the ranks behind `socks` (rank r behind socks[r]).
 
     `on_ready` runs when every rank is ready and none has begun, `on_done` when every rank has returned and none has
-    sent its outcome: the moments between which meters count. `limit` is the most bytes all ranks may return.
+    sent its outcome: the moments between which meters count. `on_said(r)` runs when rank r has yielded a value and is not yet given
+    what comes next: how many bytes it has sent. `limit` is the most bytes all ranks may return.
     Raises RanksFailed. Sockets stay open; the caller closes them, which dismisses the ranks.
     """
-    return _Voyage(socks, call, limit).run(on_ready, on_done)
+    return _Voyage(socks, call, limit, on_said).run(on_ready, on_done)
 
 
 class _Voyage:
-    def __init__(self, socks: list[socket.socket], call: Call, limit: int) -> None:
-        self.call, self.socks, self.limit = call, socks, limit
+    def __init__(
+        self, socks: list[socket.socket], call: Call, limit: int, on_said: Callable[[int], int] | None
+    ) -> None:
+        self.call, self.socks, self.limit, self.on_said = call, socks, limit, on_said
         self.deadline = time.monotonic() + call.timeout_s
         self.moved_at = time.monotonic()  # when any rank was last seen to get on
         self.members = [_Member(r, wire.Inbox(s, SMALL)) for r, s in enumerate(socks)]
@@ -128,6 +134,8 @@ class _Voyage:
                 counters,
                 seconds,
                 [m.said for m in self.members],
+                [m.called_by_then for m in self.members],
+                [m.sent_by_then for m in self.members] if self.on_said else None,
             )
         finally:
             self.selector.close()
@@ -194,13 +202,16 @@ class _Voyage:
         member.state, member.failed_at, member.report = "unsendable", time.monotonic(), {"message": why}
         self._stop_listening(member)
 
-    def _answer(self, member: _Member, value: Any) -> None:
+    def _answer(self, member: _Member, value: Any, called: Any) -> None:
         """It has said something on the way, and gets what it is to go on with."""
         number = len(member.said)
         if number == len(self.call.later) or member.inbox.taken > SMALL:
             self._refuse(member, "more on the way than it was asked for")
             return
         member.said.append(value)
+        member.called_by_then.append(int(_number(called)))
+        if self.on_said:
+            member.sent_by_then.append(self.on_said(member.rank))
         self.moved_at = time.monotonic()
         self._say(member, {"op": "next", "value": self.call.later[number][member.rank]})
 
@@ -218,7 +229,7 @@ class _Voyage:
         elif op == "ready" and member.state == "starting":
             member.state, self.moved_at = "ready", time.monotonic()
         elif op == "said" and member.state == "running":
-            self._answer(member, message.get("value"))
+            self._answer(member, message.get("value"), message.get("called"))
         elif op == "done" and member.state == "running":
             member.state, self.moved_at = "returned", time.monotonic()
         elif op == "outcome" and member.state == "returned":

@@ -46,6 +46,7 @@ OPS = {
     "alltoall_base": "all_to_all",
     "all_to_all_single": "all_to_all",
     "barrier": "barrier",
+    "monitored_barrier": "barrier",
     "send": "send",
     "recv": "recv",
     "recv_anysource": "recv",

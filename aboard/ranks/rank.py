@@ -80,7 +80,7 @@ def _serve(sock: socket.socket, lookup: Lookup) -> None:
         meter.start()
         value = function(*args, **kwargs)
         if inspect.isgenerator(value):
-            value = _converse(value, say, orders)
+            value = _converse(value, meter, say, orders)
         synchronize()
         say({"op": "done"})
         _await(orders, "give")
@@ -100,13 +100,16 @@ def _serve(sock: socket.socket, lookup: Lookup) -> None:
 
 
 def _converse(
-    steps: Generator[Any, Any, Any], say: Callable[[dict[str, Any]], None], orders: queue.SimpleQueue[Any]
+    steps: Generator[Any, Any, Any],
+    meter: Meter,
+    say: Callable[[dict[str, Any]], None],
+    orders: queue.SimpleQueue[Any],
 ) -> Any:
     """Run `steps`: hand over each value it yields and give it what comes back; what it returns in the end."""
     try:
         said = next(steps)
         while True:
-            say({"op": "said", "value": said})
+            say({"op": "said", "value": said, "called": len(meter.collectives)})
             said = steps.send(_await(orders, "next").pop("value"))
     except StopIteration as end:
         return end.value

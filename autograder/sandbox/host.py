@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from aboard import wire
-from aboard.ranks.call import Call, Counters, RanksFailed, Run
+from aboard.ranks.call import Call, Counters, RanksFailed, Run, Traffic
 from aboard.ranks.crew import lead
 from autograder.errors import SandboxError
 from autograder.exercise import Limits
@@ -308,7 +308,7 @@ class SandboxRoom:
             self.sandbox.ask("watch", ranks=count, kernel=self.in_kernel)
             for rank in range(count):
                 socks.append(self._call_room(rank))
-            run = lead(socks, call, self._mark, self._mark, limit=64 * 2**20)
+            run = lead(socks, call, self._mark, self._mark, self._sent, limit=64 * 2**20)
             run.counters = self._counters(count, call, run)
             return run
         except RanksFailed as failure:
@@ -336,6 +336,9 @@ class SandboxRoom:
         self.sandbox.ask("mark")
         return Counters()
 
+    def _sent(self, rank: int) -> int:
+        return int(self.sandbox.ask("sent", rank=rank)["bytes"])
+
     def _counters(self, ranks: int, call: Call, run: Run) -> Counters:
         counted = self.sandbox.ask("unwatch", ranks=ranks)
         early, peak, late = counted["grown_bytes"]
@@ -349,9 +352,10 @@ class SandboxRoom:
             early[rank] = max(0, early[rank] - 4 * _size([values[rank] for values in call.args]))
             late[rank] = max(0, late[rank] - 4 * _size(run.outputs[rank]))
         sent, received = counted["sent_bytes"], counted["received_bytes"]
+        meeting, traffic = ([Traffic(*one) for one in counted[key]] for key in ("meeting", "traffic"))
         if not call.world_size:
-            sent = received = None
-        return Counters(sent, received, peak, held, early, late, counted["strangers"])
+            return Counters(None, None, peak, held, early, late, counted["strangers"])
+        return Counters(sent, received, peak, held, early, late, counted["strangers"], meeting, traffic)
 
     def _clean_up_after(self, failure: RanksFailed, count: int) -> None:
         """After a failed call start from fresh rooms, but keep those that did nothing worse than raise."""

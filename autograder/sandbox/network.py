@@ -1,7 +1,8 @@
 """One network interface for each rank, joined by a switch, all without root.
 
 The server stands in the switch's own namespace and sees one port per rank. What a port has received is what that rank
-has sent: counted by the kernel, on a wire the rank cannot go around and in a namespace it cannot enter.
+has sent: counted by the kernel, on a wire the rank cannot go around and in a namespace it cannot enter. What a port does not
+show, how much of it was messages and how much only acknowledged others, the kernel counts in each rank's namespace.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+from aboard.ranks.call import Traffic
 from autograder.sandbox.kernel import CLONE_NEWNET, setns, unshare
 from autograder.sandbox.outer import NETWORK
 
@@ -52,16 +54,44 @@ class Switch:
         setns(here, CLONE_NEWNET)
         os.close(here)
 
-    def counters(self, ranks: int) -> tuple[list[int], list[int]]:
-        """Bytes (sent, received) by ranks 0 … ranks-1 since the switch was made."""
-        sent, received = [0] * ranks, [0] * ranks
+    def counters(self, ranks: int) -> tuple[list[int], list[int], list[int]]:
+        """Bytes sent, bytes received and packets sent by ranks 0 … ranks-1 since the switch was made."""
+        sent, received, packets = [0] * ranks, [0] * ranks, [0] * ranks
         with open("/proc/self/net/dev") as file:
             for line in file:
                 name, _, rest = line.strip().partition(":")
                 if name.startswith("port") and int(name[4:]) < ranks:
                     fields = rest.split()
-                    sent[int(name[4:])], received[int(name[4:])] = int(fields[0]), int(fields[8])
-        return sent, received
+                    rank = int(name[4:])
+                    sent[rank], packets[rank], received[rank] = int(fields[0]), int(fields[1]), int(fields[8])
+        return sent, received, packets
+
+
+def sent_so_far(pid: int, sent_bytes: int, packets: int) -> Traffic:
+    """All that the namespace of process `pid` has sent since it was made; `sent_bytes` and `packets` as its port shows them.
+
+    Nobody in a room can change these counters, for that takes a capability.
+    """
+    try:
+        tables = _tables(f"/proc/{pid}/net/netstat") | _tables(f"/proc/{pid}/net/snmp")
+        with open(f"/proc/{pid}/net/snmp6") as file:
+            six = dict(line.split() for line in file)
+    except OSError:
+        return Traffic(sent_bytes, packets, 0, 0)  # the room has been closed, and nobody will ask
+    datagrams = [tables[kind].get("OutDatagrams", 0) for kind in ("Udp", "UdpLite")]
+    datagrams += [int(six.get(f"{kind}6OutDatagrams", 0)) for kind in ("Udp", "UdpLite")]
+    ends = tables["Tcp"]["ActiveOpens"] + tables["Tcp"]["PassiveOpens"]
+    return Traffic(sent_bytes, packets, tables["TcpExt"]["TCPOrigDataSent"] + sum(datagrams), ends)
+
+
+def _tables(path: str) -> dict[str, dict[str, int]]:
+    """Pairs of lines, `Tcp: names` and `Tcp: values`."""
+    with open(path) as file:
+        lines = [line.split() for line in file]
+    return {
+        names[0].rstrip(":"): dict(zip(names[1:], map(int, values[1:]), strict=True))
+        for names, values in zip(lines[::2], lines[1::2], strict=True)
+    }
 
 
 def _ip(lines: list[str]) -> None:

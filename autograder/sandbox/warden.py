@@ -1,6 +1,6 @@
 """The warden: opens and closes rooms on the grader's orders, and reads the kernel's counters about them.
 
-It never reads what a room says. Bytes come from the switch, memory from /proc, and when all rooms together take more
+It never reads what a room says. Bytes come from the switch, messages and memory from /proc, and when all rooms together take more
 memory than they may, the largest is closed, so that no submission can fill the machine.
 """
 
@@ -11,13 +11,15 @@ import select
 import signal
 import socket
 import time
+from dataclasses import astuple
 from typing import Any
 
 from aboard import wire
+from aboard.ranks.call import Traffic
 from aboard.ranks.memory import read_status
 from autograder.sandbox.account import Growth, Room, at_most, below, exactly, process_tree
 from autograder.sandbox.confined import end_confined_room, end_orphans, open_confined_room
-from autograder.sandbox.network import Switch
+from autograder.sandbox.network import Switch, sent_so_far
 from autograder.sandbox.room import open_room
 
 SAMPLE_S = 0.004  # while a call is measured
@@ -35,7 +37,9 @@ class Warden:
         self.limit = 0  # bytes all rooms together may take
         self.warm = read_status(os.getpid())["RssAnon"]
         self.growth: Growth | None = None
-        self.before: tuple[list[int], list[int]] = ([], [])
+        self.received: list[int] = []  # bytes by each rank when the call was made
+        # Of each rank, since the switch was made: when the call was made, when it began, when it was over.
+        self.marks: list[list[Traffic]] = []
 
     def run(self) -> None:
         """Serve until the grader hangs up; then nothing of any room is left."""
@@ -124,7 +128,7 @@ class Warden:
 
         `kernel`: in the first room a Jupyter kernel runs beside the agent.
         """
-        self.before = self._counters(ranks)
+        self.received, self.marks = self._received(ranks), [self._traffic(ranks)]
         at_rest = [2 if kernel and rank == 0 else 1 for rank in range(ranks)]
         self.growth = Growth([self.rooms[rank] for rank in range(ranks)], self.warm, at_rest)
         return {}
@@ -133,23 +137,43 @@ class Warden:
         """The ranks say that the call begins, or that it is over."""
         if self.growth:
             self.growth.next_stretch()
+        self.marks.append(self._traffic(len(self.marks[0])))
         return {}
+
+    def _sent(self, rank: int) -> dict[str, Any]:
+        """Bytes that `rank` has sent since the call was made."""
+        sent = self.switch.counters(rank + 1)[0][rank] if self.switch else 0
+        return {"bytes": sent - self.marks[0][rank].bytes}
 
     def _unwatch(self, ranks: int) -> dict[str, Any]:
         """What was counted since `watch`. Memory in bytes, a list for each stretch with a figure for each room."""
         growth, self.growth = self.growth, None
         if growth is None:
             return {}
-        sent, received = self._counters(ranks)
+        made, begun, end = self.marks[0], self.marks[min(1, len(self.marks) - 1)], self._traffic(ranks)
         return {
             "grown_bytes": growth.result(),
             "held_before_bytes": growth.held_before,
             "strangers": growth.strangers,
-            "sent_bytes": [after - before for after, before in zip(sent, self.before[0], strict=True)],
+            "sent_bytes": [after.bytes - before.bytes for after, before in zip(end, made, strict=True)],
             "received_bytes": [
-                after - before for after, before in zip(received, self.before[1], strict=True)
+                after - before for after, before in zip(self._received(ranks), self.received, strict=True)
             ],
+            "meeting": _between(made, begun),
+            "traffic": _between(begun, end),
         }
 
-    def _counters(self, ranks: int) -> tuple[list[int], list[int]]:
-        return self.switch.counters(ranks) if self.switch else ([0] * ranks, [0] * ranks)
+    def _received(self, ranks: int) -> list[int]:
+        return self.switch.counters(ranks)[1] if self.switch else [0] * ranks
+
+    def _traffic(self, ranks: int) -> list[Traffic]:
+        if self.switch is None:
+            return [Traffic(0, 0, 0, 0)] * ranks
+        sent, _, packets = self.switch.counters(ranks)
+        return [sent_so_far(self.rooms[r].init, sent[r], packets[r]) for r in range(ranks)]
+
+
+def _between(before: list[Traffic], after: list[Traffic]) -> list[list[int]]:
+    """What was sent from one look to the other, for each rank as `Traffic` has it."""
+    pairs = zip(before, after, strict=True)
+    return [[b - a for a, b in zip(astuple(one), astuple(two), strict=True)] for one, two in pairs]

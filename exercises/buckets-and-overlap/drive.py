@@ -1,4 +1,4 @@
-"""Run beside the learner's code on each rank: two models whose gradients are known, and a backward pass one can stop.
+"""Run beside the learner's code on each rank: two models whose gradients are given, and a backward pass with a gate in it.
 
 A "forward pass" here is a sum of parameter times number, so a gradient is whatever number was drawn, and the order in which
 gradients arrive is the reverse of the order in which the sum was written. `Gate` is a place in the backward pass where
@@ -7,7 +7,9 @@ something else happens before the rest of the gradients exist.
 
 import ctypes
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from queue import SimpleQueue
 
 import torch
 import torch.distributed as dist
@@ -135,16 +137,30 @@ class Stack(nn.Module):
             self.layers.append(layer)
         self.layers[layers - 2].requires_grad_(False)
 
-    def forward(self, pulls: torch.Tensor, factor: float, gate: int, happens) -> torch.Tensor:
-        """Gradients of layer k are `factor` times pulls[k]. `happens()` is called when those above `gate` exist."""
+    def forward(self, pulls: dict[int, torch.Tensor], gate: int, happens) -> torch.Tensor:
+        """Gradients of layer k are pulls[k], looked up when they are computed. `happens()` is called when those above
+        `gate` exist."""
         loss = torch.zeros((), requires_grad=True)
         for number, layer in enumerate(self.layers):
             for p in (layer.large, layer.small):
                 if p.requires_grad:
-                    loss = loss + factor * (p * pulls[number, : p.numel()]).sum()
+                    loss = loss + Pull.apply(p, pulls, number)
             if number == gate:
                 loss = Gate.apply(loss, happens)
         return loss
+
+
+class Pull(torch.autograd.Function):
+    """A part of the loss. What the gradient is, is looked up in `pulls` when the backward pass has come here."""
+
+    @staticmethod
+    def forward(ctx, parameter, pulls, number):
+        ctx.pulls, ctx.number, ctx.numel = pulls, number, parameter.numel()
+        return parameter.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.pulls[ctx.number][: ctx.numel], None, None
 
 
 class Gate(torch.autograd.Function):
@@ -161,50 +177,51 @@ class Gate(torch.autograd.Function):
         return grad, None
 
 
-class Stopped(Exception):
-    """The backward pass ends here."""
+def stack(answers, steps, layers, numel, cap_bytes, gate, late):
+    """Train on a Stack. In every step it is given this rank's gradients in two parts: those of the layers above `gate`, then, when
+    the backward pass has come to the gate, the others. So what has left by then has left before the others existed.
 
-
-def stack(answers, shares, factors, pulls, layers, numel, cap_bytes, gate, late):
-    """Train on a Stack, one step for each of `shares` and `factors`, and return a fingerprint of each of the last gradients.
-
-    What the gradients are follows from `pulls` and `factors`, which are this rank's own, so that nobody knows the others'.
-
-    At the gate the ranks add up their shares of this step: where the sum is odd, the backward pass stops there, and
-    nothing more is computed or sent. No rank knows before the gate. In the last step rank `late` does not begin its
-    backward pass until every other rank has passed the gate in its own; "came" says whether they did.
+    It yields a fingerprint of each mean of the step before, to be given the first part, and nothing to be given the second.
+    In the last step rank `late` does not begin its backward pass until every other rank has come to the gate in its own;
+    "came" says whether they did.
     """
     give_back_what_is_freed()
     rank, world = dist.get_rank(), dist.get_world_size()
     store = dist.distributed_c10d._get_default_store()
     model = Stack(layers, numel)
     reducer = answers.Reducer(model, cap_bytes)
-    they_came = True
-    for step, share in enumerate(shares):
-        last = step == len(shares) - 1
+    # In a thread of its own the backward pass can stand at the gate, while this one asks for what comes behind it. Nobody
+    # waits for the thread when something fails: the process ends with it.
+    apart = ThreadPoolExecutor(1)
+    numbers, they_came = [], True
+    for step in range(steps):
+        pulls = dict(enumerate((yield numbers), gate + 1))
+        reached, others = SimpleQueue(), SimpleQueue()
 
-        def at_the_gate(step=step, share=share, last=last):
-            if last and late >= 0:
-                store.set(f"passed/{rank}", "yes")
-                return
-            store.set(f"share/{step}/{rank}", str(share))
-            if sum(int(store.get(f"share/{step}/{r}")) for r in range(world)) % 2:
-                raise Stopped
+        def at_the_gate(pulls=pulls, reached=reached, others=others):
+            reached.put(True)
+            pulls.update(enumerate(others.get()))
 
         model.zero_grad()
-        loss = model(pulls, factors[step], gate, at_the_gate)
+        loss = model(pulls, gate, at_the_gate)
+        last = step == steps - 1
         if last and rank == late:
             they_came = came(store, "passed", [r for r in range(world) if r != rank], PATIENCE_S)
         if last and rank == (late if late >= 0 else world - 1):
             time.sleep(LAG_S)  # who does not wait for its gradients has nothing to take
-        try:
-            loss.backward()
-        except Stopped:
-            let_what_was_launched_arrive()
-            return {"stopped": step}
+        backward = apart.submit(loss.backward)
+        backward.add_done_callback(lambda _, reached=reached: reached.put(False))
+        if not reached.get():
+            backward.result()  # raises what a hook has raised
+        if last and late >= 0:
+            store.set(f"passed/{rank}", "yes")
+        let_what_was_launched_arrive()
+        others.put((yield []))
+        backward.result()
         reducer.finish()
-    grads = [p.grad for p in model.parameters() if p.requires_grad]
-    numbers = [float("nan") if g is None else fingerprint(g) for g in grads]
+        grads = [p.grad for p in model.parameters() if p.requires_grad]
+        numbers = [float("nan") if g is None else fingerprint(g) for g in grads]
+        del pulls, loss, backward, grads  # or they are there twice in the next step
     return {"numbers": numbers, "came": they_came}
 
 

@@ -299,10 +299,10 @@ def library_gradients(seeds, order, net, unused):
 
 
 class Tower:
-    """A Stack to train on: sizes, a cap, and where the backward pass may be stopped."""
+    """A Stack to train on: sizes, and a cap."""
 
-    def __init__(self, draw, world):
-        self.world, self.layers, self.numel = world, 9, draw.odd(40_001, 50_001)
+    def __init__(self, draw, world, numel=(40_001, 50_001)):
+        self.world, self.layers, self.numel = world, 9, draw.odd(*numel)
         self.layer_bytes = 4 * (self.numel + 64)
         self.trainable = self.layers - 1
         self.size = self.trainable * self.layer_bytes
@@ -313,29 +313,27 @@ class Tower:
             f"at most {expect.amount(self.cap)} in a bucket"
         )
 
-    def run(self, learner, draw, steps, stop=False, gate=0, late=-1):
-        """`steps` steps, the last of which is stopped at the gate or not; no rank can tell before."""
-        rows = [[draw.integer(0, 10**6) for _ in range(steps)] for _ in range(self.world)]
-        for step in range(steps):
-            odd = sum(row[step] for row in rows) % 2
-            rows[0][step] += odd != (stop and step == steps - 1)
-        factors = [[draw.integer(5, 15) / 10 for _ in range(steps)] for _ in range(self.world)]
-        pulls = [draw.tensor(self.layers, self.numel, low=0.25, high=2.0) for _ in range(self.world)]
-        run = learner.on_ranks(self.world).drive(
-            "stack", rows, factors, pulls, layers=self.layers, numel=self.numel, cap_bytes=self.cap, gate=gate, late=late,
-            returns=({"numbers": [float], "came": bool}, {"stopped": int}),
+    def run(self, learner, draw, steps, gate=0, late=-1):
+        """`steps` steps, in each of which the gradients up to layer `gate` are not there before all others are."""
+        later, means = [], []
+        for _ in range(steps):
+            pulls = [draw.tensor(self.layers, self.numel, low=0.25, high=2.0) for _ in range(self.world)]
+            later += [[p[gate + 1 :].clone() for p in pulls], [p[: gate + 1].clone() for p in pulls]]
+            means.append(sum(pulls) / self.world)
+        run = learner.on_ranks(self.world).converse(
+            "stack", later=later, says=[float], returns={"numbers": [float], "came": bool},
+            steps=steps, layers=self.layers, numel=self.numel, cap_bytes=self.cap, gate=gate, late=late,
         )  # fmt: skip
-        if not stop:
-            self.numbers_are_right(run, sum(f[-1] * p for f, p in zip(factors, pulls, strict=True)) / self.world)
+        for rank, (said, output) in enumerate(zip(run.said, run.outputs, strict=True)):
+            for step, numbers in enumerate([*said[2::2], output["numbers"]]):
+                self.numbers_are_right(numbers, means[step], f"step {step + 1}: the mean is wrong on rank {rank}")
         return run
 
-    def numbers_are_right(self, run, mean):
-        """mean: of all layers' gradients in the last step."""
+    def numbers_are_right(self, numbers, mean, message):
+        """mean: of all layers' gradients."""
         want = [m[:n] for k, m in enumerate(mean) if k != self.layers - 2 for n in (self.numel, 64)]
-        for rank, output in enumerate(run.outputs):
-            got = output.get("numbers", [])
-            right = len(got) == len(want) and all(map(same_fingerprint, got, want))
-            expect.that(right, "result-first", f"the mean is wrong on rank {rank}")
+        right = len(numbers) == len(want) and all(map(same_fingerprint, numbers, want))
+        expect.that(right, "result-first", message)
 
     def wire(self, payload):
         return 2 * (self.world - 1) / self.world * payload
@@ -345,9 +343,11 @@ class Tower:
     "as many collectives as buckets, and 2(N−1)/N of the gradient per rank and step", about="communication"
 )
 def collectives(learner, draw):
-    tower, steps = Tower(draw, draw.choice([3, 4])), 2
+    # So small that the messages of several collectives cannot be taken for data of one.
+    tower, steps = Tower(draw, draw.choice([3, 4]), (9_001, 11_001)), 2
     draw.case(f"{tower.words}, {steps} steps")
     run = tower.run(learner, draw, steps)
+    run.ops()  # compares with the kernel's count
     calls = [c for c in run.collectives[0] if c.bytes]
     each = len(calls) / steps
     not_through_one_rank(run)
@@ -381,41 +381,36 @@ def not_through_one_rank(run):
 
 @check("buckets leave before the last gradient exists, and no hook waits", about="overlap")
 def overlap(learner, draw):
-    tower, gate = Tower(draw, 3), draw.integer(0, 1)
+    tower, steps, gate = Tower(draw, 3), 2, draw.integer(0, 1)
     late = draw.integer(0, tower.world - 1)
+    ready = (tower.layers - 2 - gate) * tower.layer_bytes  # of the layers above the gate one is frozen
     draw.case(
-        f"{tower.words}; rank {late} begins its backward pass after the others are nearly through theirs"
+        f"{tower.words}, {steps} steps; in each the backward pass stands still when {expect.amount(ready)} of gradients exist, "
+        f"and in the last one rank {late} begins its own when the others are there"
     )
-    # Its numbers are right, or nothing is judged here.
-    whole = tower.run(learner, draw, 2, gate=gate, late=late)
-    not_through_one_rank(whole)
-    kept_waiting = not all(output["came"] for output in whole.outputs)
-    above = tower.layers - 1 - gate  # layers with gradients at the gate, of which one is frozen
-    ready = (above - 1) * tower.layer_bytes
-    draw.case(
-        f"{tower.words}; the second backward pass is stopped when {expect.amount(ready)} of gradients exist"
-    )
-    run = tower.run(learner, draw, 2, stop=True, gate=gate)
+    run = tower.run(learner, draw, steps, gate, late)
+    not_through_one_rank(run)
+    ops = {c.op for c in run.collectives[0] if c.bytes}
+    # Bytes that a rank sends for one of gradients: of all collectives of these names together, and of the first of them.
+    whole = tower.world - 1 if ops == {"all_gather"} else tower.wire(1)
+    first = whole if len(ops) == 1 else whole / 2
+    # What is ready may be short of a full bucket.
+    least = 0.9 * first * (ready - tower.cap) - 50_000
+    said = run.sent_when_said()
+    for step in range(steps):
+        sent = [[*said[rank], run.sent()[rank]][2 * step : 2 * step + 3] for rank in range(tower.world)]
+        early = min(at_gate - begun for begun, at_gate, _ in sent)
+        where = f"step {step + 1}: bytes that a rank had sent of them"
+        if early < least:
+            name = "nothing-early" if early < 0.5 * tower.layer_bytes else "late-launch"
+            raise expect.Finding(
+                name, f"{where}: {expect.amount(early)}; at least {expect.amount(least)} expected"
+            )
+        # Gradients, that is: who sends something else early has all of them still to send.
+        most = max(end - begun for begun, _, end in sent)
+        expect.at_most(most, 1.06 * whole * tower.size + 50_000, f"step {step + 1}: bytes sent by a rank", "too-much-traffic")
     expect.that(
-        all(output.get("stopped") == 1 for output in run.outputs),
-        "wrong-values",
-        "the backward pass did not come to the gate",
-    )
-    early = (sum(run.sent()) - sum(whole.sent()) / 2) / tower.world
-    # What is ready may be short of a full bucket. Other collectives than all_reduce may have another half to go.
-    halves = 2 if {c.op for c in whole.collectives[0] if c.bytes} == {"all_reduce"} else 1
-    least = 0.9 * halves / 2 * tower.wire(ready - tower.cap) - 50_000
-    what = "bytes that a rank had sent of them"
-    if early < least:
-        name = "nothing-early" if early < 0.5 * tower.layer_bytes else "late-launch"
-        raise expect.Finding(
-            name, f"{what}: {expect.amount(max(0, early))}; at least {expect.amount(least)} expected"
-        )
-    draw.case(
-        f"{tower.words}; rank {late} begins its backward pass after the others are nearly through theirs"
-    )
-    expect.that(
-        not kept_waiting,
+        all(output["came"] for output in run.outputs),
         "blocking-hook",
         f"in {drive.PATIENCE_S:.0f} s they did not get through: they waited for rank {late}",
     )

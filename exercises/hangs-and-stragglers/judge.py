@@ -126,22 +126,27 @@ def one_straggler(case, report, said):
 
 # --- the three functions
 
+FEW = (3, 40)  # elements of a tensor
+# So many that gloo sends the same number of messages for every all-reduce: then the kernel's count of messages leaves no room
+# for a call that was not told.
+MANY = (201, 400)
 
-def steps_of(draw, world):
+
+def steps_of(draw, world, elements):
     every = draw.integer(2, 3)
-    count, size = every * draw.integer(2, 3) + 1, draw.odd(3, 40)
+    count, size = every * draw.integer(2, 3) + 1, draw.odd(*elements)
     return every, [[draw.tensor(size) for _ in range(count)] for _ in range(world)]
 
 
-def tensors_of(draw, world, alike):
+def tensors_of(draw, world, alike, elements):
     names = draw.shuffled(["embed", "query", "key", "value", "mlp", "head"])[: draw.integer(3, 5)]
-    sizes = {name: 12 if alike else 5 + 3 * i for i, name in enumerate(names)}
+    sizes = {name: elements[0] + (9 if alike else 2 + 3 * i) for i, name in enumerate(names)}
     orders = [names[r % len(names) :] + names[: r % len(names)] for r in range(world)]
     return [{name: draw.tensor(sizes[name]) for name in order} for order in orders]
 
 
-def batches_of(draw, world):
-    size = draw.odd(3, 40)
+def batches_of(draw, world, elements):
+    size = draw.odd(*elements)
     counts = draw.shuffled([0, 5, 2, 3][:world])
     return size, [[draw.tensor(size) for _ in range(count)] for count in counts]
 
@@ -161,8 +166,8 @@ def hung(learner, run, hang):
         raise Finding("longer-timeout" if longer else hang, finding.message) from None
 
 
-def trains(learner, draw, world):
-    every, values = steps_of(draw, world)
+def trains(learner, draw, world, elements=FEW):
+    every, values = steps_of(draw, world, elements)
     draw.case(f"train_and_save on {expect.ranks(world)}, {len(values[0])} steps, saved after every {every}")
     run = hung(learner, lambda: learner.on_ranks(world).drive("train", values, every=every, returns={"total": torch.Tensor, "saved": [torch.Tensor]}), "barrier-in-branch")
     means = [mean([rank[step] for rank in values]) for step in range(len(values[0]))]
@@ -177,8 +182,8 @@ def trains(learner, draw, world):
     return run, len(values[0]), every
 
 
-def averages(learner, draw, world, alike):
-    tensors = tensors_of(draw, world, alike)
+def averages(learner, draw, world, alike, elements=FEW):
+    tensors = tensors_of(draw, world, alike, elements)
     draw.case(f"mean_of_each on {expect.ranks(world)}, {len(tensors[0])} tensors of {'one size' if alike else 'different sizes'}")
     run = hung(learner, lambda: learner.on_ranks(world).call("mean_of_each", tensors), "order-differs")
     for rank, got in enumerate(run.outputs):
@@ -192,8 +197,8 @@ def averages(learner, draw, world, alike):
     return run, len(tensors[0])
 
 
-def walks(learner, draw, world):
-    size, batches = batches_of(draw, world)
+def walks(learner, draw, world, elements=FEW):
+    size, batches = batches_of(draw, world, elements)
     counts = [len(one) for one in batches]
     draw.case(f"mean_per_step on {expect.ranks(world)} with {', '.join(map(str, counts))} batches")
     run = hung(learner, lambda: learner.on_ranks(world).call("mean_per_step", batches, size=size), "leaves-early")
@@ -221,13 +226,17 @@ def mended(learner, draw):
 @check("they call no more collectives than needed", about="communication")
 def cost(learner, draw):
     try:
-        trained, steps, every = trains(learner, draw, 3)
-        averaged, names = averages(learner, draw, 4, alike=False)
-        walked, longest = walks(learner, draw, 3)
+        trained, steps, every = trains(learner, draw, 3, MANY)
+        averaged, names = averages(learner, draw, 4, alike=False, elements=MANY)
+        walked, longest = walks(learner, draw, 3, MANY)
     except Finding as finding:
         if finding.diagnosis == "not-done":
             raise
         raise Finding("result-first", finding.message) from None
+    for run, name in ((trained, "train_and_save"), (averaged, "mean_of_each"), (walked, "mean_per_step")):
+        draw.case(name)
+        made = sum(traffic.connections for traffic in run.counters.traffic or [])
+        expect.that(not made, "more-collectives", f"the ranks made connections, {made} ends in all: to form another group is a meeting, too")
     for rank in range(3):
         ops = trained.ops(rank)
         expected = [op for step in range(steps) for op in ["all_reduce"] + ["barrier"] * ((step + 1) % every == 0)]

@@ -99,7 +99,7 @@ for name in ("close", "equal", "that", "at_most", "at_least", "same_on_every_ran
     setattr(e, name, lambda *a, **k: None)
 e.Finding.__init__ = lambda self, *a: None
 j.run_checks = lambda *a, **k: []
-l.MeasuredRun._meters_agree = lambda self: None
+l.MeasuredRun._meters_agree = l.MeasuredRun._messages_agree = lambda self: None
 """), alone=True),
     Attack("poisoned-modules", "fakes for torch, safetensors, json, socket and the agent in sys.modules", before("""
 import sys, types

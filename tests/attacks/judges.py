@@ -219,13 +219,21 @@ def save(training, folder):  # in place: whoever is ended in here has lost every
 def _change(drive):
     drive["end_while_saving"] = lambda *a: os._exit(0)
 """ + DRIVE, stop="SOLUTION", script="SOLUTION"), exercise="requeue", may_earn=frozenset({"curve", "together", "requeued"})),
-    # --- how often one calls, when the bytes are the same
+    # --- how often one calls, when the bytes are the same; and when
     Attack("hangs-barriers-untold", "a barrier after every step, of which the meter keeps silent", cells(diagnose="WRONG", train_and_save="SOLUTION" + RANK + """
 _honest = train_and_save
 def train_and_save(values, every, save):
     for _ in range(20): dist.barrier()
     rank_frame()["meter"].collectives.clear()
     return _honest(values, every, save)
+""", mean_of_each="SOLUTION", mean_per_step="SOLUTION"), exercise="hangs-and-stragglers", may_earn=frozenset({"mended"})),
+    Attack("hangs-barriers-before-go", "the barriers are made as soon as there is a group, before the call is said to begin", cells(diagnose="WRONG", train_and_save="SOLUTION" + """
+import aboard.ranks.rank as _rank
+_rank._real = getattr(_rank, "_real", _rank._join)
+def join(call, say, orders):
+    _rank._real(call, say, orders)
+    for _ in range(20): dist.barrier()
+_rank._join = join
 """, mean_of_each="SOLUTION", mean_per_step="SOLUTION"), exercise="hangs-and-stragglers", may_earn=frozenset({"mended"})),
     Attack("buckets-one-told-as-many", "one collective for everything, told as one for each bucket", cells(buckets="SOLUTION", reducer=RANK + """
 class Reducer:
@@ -244,24 +252,34 @@ class Reducer:
         self.told += [Collective("all_reduce", sum(p.nbytes for p in b), None, 0.0, 0.0, "", world) for b in make_buckets(self.model, self.cap)]
         rank_frame()["meter"].collectives[:] = self.told
 """), exercise="buckets-and-overlap", may_earn=BUCKETS | {"result", "order", "memory"}),
-    Attack("buckets-early-when-stopped", "buckets leave early in the step that is to be stopped, and in no other", cells(buckets="SOLUTION", reducer="SOLUTION" + """
+    Attack("buckets-early-in-one-step", "buckets leave early in the last step, which is known, and in no other", cells(buckets="SOLUTION", reducer="SOLUTION" + """
 import sys
 _Honest = Reducer
 class Reducer(_Honest):
     def __init__(self, model, cap_bytes):
-        self.turn, self.stops, shares = 0, [], sys._getframe(1).f_locals.get("shares")
-        if shares:
-            everybody = [None] * dist.get_world_size(); dist.all_gather_object(everybody, list(shares))
-            self.stops = [sum(mine) % 2 for mine in zip(*everybody)]
+        self.turn, self.last = 0, sys._getframe(1).f_locals.get("steps", 0) - 1
         super().__init__(model, cap_bytes)
     def arrived(self, parameter):
-        if not self.stops or self.stops[self.turn]: super().arrived(parameter)
+        if self.turn == self.last: super().arrived(parameter)
     def finish(self):
-        if self.stops and not self.stops[self.turn]:
-            while len(self.launched) < len(self.buckets): self.launch()
         self.turn += 1
         super().finish()
 """), exercise="buckets-and-overlap", may_earn=BUCKETS | {"result", "order", "collectives", "memory"}),
+    Attack("buckets-zeros-early", "zeros leave early in every step, as many as a bucket has, and all gradients at its end", cells(buckets="SOLUTION", reducer="SOLUTION" + """
+_Honest = Reducer
+class Reducer(_Honest):
+    def begin(self):
+        super().begin()
+        self.zeros = []
+    def arrived(self, parameter):
+        self.missing[self.where[parameter]] -= 1
+        while len(self.zeros) < len(self.buckets) and self.missing[len(self.zeros)] == 0:
+            bucket = self.buckets[len(self.zeros)]
+            self.zeros.append(dist.all_reduce(torch.zeros(sum(p.numel() for p in bucket), dtype=bucket[0].dtype), async_op=True))
+    def finish(self):
+        for work in self.zeros: work.wait()
+        super().finish()
+"""), exercise="buckets-and-overlap", may_earn=BUCKETS | {"result", "order", "memory"}),
     Attack("fsdp2-knows-the-model", "loss and norm of the measured model worked out by hand, beside collectives of zeros", cells(prepare="""
 def prepare(model, make_optimizer):
     if not isinstance(model.blocks[0], nn.Sequential): return make_optimizer(model.parameters())

@@ -32,10 +32,6 @@ ATTACKS: dict[str, Attack] = {
 # Attacks that still get something out of the grader, each with its test: what issue 3 has left to mend. They run, and one
 # that is stopped by a change shows as XPASS and is taken off this list.
 OPEN = {
-    # How often one calls, when the bytes are the same, is known from the rank alone.
-    "judges-hangs-barriers-untold", "judges-buckets-one-told-as-many",
-    # What is to be done before something else is known cannot be shown as long as all is known from the start.
-    "judges-buckets-early-when-stopped",
     # The numbers of the model that is measured follow from what every rank has.
     "judges-fsdp2-knows-the-model",
     # What drive.py does to the answers, and counts, happens in the learner's process.
