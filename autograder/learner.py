@@ -197,17 +197,25 @@ class Crew:
                 raise Finding("answered-in-its-place", f"what rank {rank} said on the way has another form")
         return run
 
-    def ended_while(
-        self, function: str, files: dict[str, bytes], after: int, *per_rank: list[Any], steps: int, says: Any, **common: Any
+    def drive_in_folder(
+        self, function: str, files: dict[str, bytes], *per_rank: list[Any], returns: Any = None, **common: Any
     ) -> Run:
+        """Like `drive`, every rank with a folder of its own as in `Learner.drive_in_folder`; what became of it: `kept`."""
+        call = Call(function, self._spread(per_rank), common, self.world_size, drive=True, files=files)
+        return _made_by_drive(self._learner._run(call), returns)
+
+    def ended_while(
+        self, function: str, files: dict[str, bytes], after: int, *per_rank: list[Any],
+        steps_at_most: int, says: Any, **common: Any,
+    ) -> Run:  # fmt: skip
         """Like `converse` in a folder of each rank's own, which is ended when its folder has changed `after` times.
 
         It is ended by the grader, with SIGKILL and with all that runs beside it: it cannot know when. `said` and `kept`
-        of the run are what it had yielded by then (up to `steps` times, each time it is given None) and what lay there.
+        of the run are what it had yielded by then (`steps_at_most` times, each time it is given None) and what lay there.
         A change: a file was opened, closed after writing, made, removed or renamed.
         """
         call = Call(function, self._spread(per_rank), common, self.world_size, drive=True, files=files, end_after=after)
-        call.later = [[None] * self.world_size] * steps
+        call.later = [[None] * self.world_size] * steps_at_most
         run = self._learner._run(call)
         for rank, (said, kept) in enumerate(zip(run.said, run.kept, strict=True)):
             if not kept.ended or not has_form(said, [says]):

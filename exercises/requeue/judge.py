@@ -17,6 +17,8 @@ TRAINED = {
 }  # fmt: skip
 FOUND = {"step": int, "weights": torch.Tensor, "error": str}
 TIMES = 15  # that `interrupted` of drive.py ends a save
+ENDS, MOST_SAVES = 8, 30  # that the grader ends one, and the most that are made until it does
+LARGE = 15_000  # hidden units: a checkpoint of some MB, which takes a while to write
 PARTS = {
     "model": "no-weights", "optimizer": "no-optimizer", "scheduler": "no-schedule", "order": "no-order", "generator": "no-randomness"
 }  # fmt: skip
@@ -41,11 +43,52 @@ def interrupted(learner, draw):
     right = {step: reference(seed, begin, step)[2] for step in (earlier, later)}
     expect.that(len(run.outputs[0]["found"]) == TIMES, "answered-in-its-place", "it was not ended so often")
     for found in run.outputs[0]["found"]:
-        expect.that(not found["error"], "broken-checkpoint", f"`load` raised {found['error']}")
-        expect.that(len(found["weights"]) > 0, "lost-checkpoint", "`load` found none afterwards")
-        want = right.get(found["step"])
-        whole = want is not None and found["weights"].shape == want.shape and torch.equal(found["weights"], want)
-        expect.that(whole, "mixed-checkpoint", "the weights are not those of the step that it says")
+        can_be_used(found, right)
+    ended_by_the_grader(learner, draw)
+
+
+def ended_by_the_grader(learner, draw):
+    """The same, where nothing in the rank's process decides when it ends, or knows.
+
+    Each time it is ended at the next of the changes that follow each other in its folder, so that all of a save are met.
+    Only what can be lost for some hundred microseconds may escape this; that shows where drive.py ends a save.
+    """
+    steps, seed = draw.integer(1, 3), draw.seed()
+    begin, again = (begins(draw, hidden=LARGE) for _ in range(2))
+    alone = learner.on_ranks(1)
+    settings = {"seed": seed, "begin": begin, "steps": steps}
+    draw.case(f"a checkpoint of step {steps}, then one after each step, until the process is ended from outside")
+    kept = alone.drive_in_folder("save_once", {}, **settings).kept[0]
+    if kept.opened is None:
+        return  # on a machine whose kernel tells nothing of folders, where learners check their own work
+    first = draw.integer(1, 12)
+    ends, before = [], kept.files
+    for after in range(first, first + ENDS):
+        run = alone.ended_while("save_on", before, after, **settings, steps_at_most=MOST_SAVES, says=int)
+        ends.append((max([steps, *run.said[0]]), run.kept[0].files))
+    files = {f"{number}/": b"" for number in range(ENDS)}
+    files |= {f"{number}/{name}": content for number, (_, left) in enumerate(ends) for name, content in left.items()}
+    found = alone.drive_in_folder("load_each", files, seed=seed, again=again, count=ENDS, returns=[FOUND]).outputs[0]
+    expect.that(len(found) == ENDS, "answered-in-its-place", "another number of checkpoints came back")
+    last = max(saved for saved, _ in ends) + 1
+    expect.that(last <= steps + MOST_SAVES + 1, "answered-in-its-place", "it says that it saved more often than it could")
+    right = {}
+    training = drive.Training(seed, begin)
+    while training.step < last:
+        training.one_step()
+        right[training.step] = training.weights()
+    for (saved, _), one in zip(ends, found, strict=True):
+        # The one that was being written may be whole already.
+        can_be_used(one, {step: right[step] for step in (saved, saved + 1)})
+
+
+def can_be_used(found, right):
+    """right: step → weights, of all that may be found."""
+    expect.that(not found["error"], "broken-checkpoint", f"`load` raised {found['error']}")
+    expect.that(len(found["weights"]) > 0, "lost-checkpoint", "`load` found none afterwards")
+    want, got = right.get(found["step"]), found["weights"]
+    whole = want is not None and got.shape == want.shape and torch.allclose(got, want, rtol=1e-9, atol=1e-9)
+    expect.that(whole, "mixed-checkpoint", "the weights are not those of the step that it says")
 
 
 @check("one rank is told to stop, and all stop after the same step")
@@ -111,9 +154,9 @@ def requeued(learner, draw):
     compare(losses, whole[saved:], case, saved)
 
 
-def begins(draw):
+def begins(draw, hidden=8):
     """Where a training begins: handed to those who begin there, and to nobody else."""
-    return {"weights": draw.tensor(drive.WEIGHTS, dtype=torch.float64), "noise": draw.seed()}
+    return {"weights": draw.tensor(drive.weights_of(hidden), dtype=torch.float64), "noise": draw.seed()}
 
 
 def plain(begin):
