@@ -44,9 +44,10 @@ def packed(learner, draw):
 
 @check("each small file is opened once, and each shard is written in one go", about="communication")
 def pack_cost(learner, draw):
-    folder = Folder(draw, draw.integer(280, 330))
+    per_shard = draw.integer(40, 50)
+    folder = Folder(draw, 6 * per_shard + draw.integer(5, per_shard - 5))
     try:
-        got = folder.pack(learner, draw.integer(40, 60))
+        got = folder.pack(learner, per_shard)
     except expect.Finding as finding:
         if finding.diagnosis in ("not-done", "missing", "raised", "timeout", "died"):
             raise

@@ -38,8 +38,6 @@ OPEN = {
     "judges-buckets-early-when-stopped",
     # The numbers of the model that is measured follow from what every rank has.
     "judges-fsdp2-knows-the-model",
-    # What drive.py does to the answers, and counts, happens in the learner's process.
-    "judges-pack-untold", "judges-requeue-never-ended",
 }  # fmt: skip
 # What `make test` runs; with SOAK=1 all kinds run, under both engines and every layer.
 ON_SLURM = {"slurm-scripts", "no-internet", "requeue"}
