@@ -208,7 +208,7 @@ class Crew:
         self, function: str, files: dict[str, bytes], after: int, *per_rank: list[Any],
         steps_at_most: int, says: Any, **common: Any,
     ) -> Run:  # fmt: skip
-        """Like `converse` in a folder of each rank's own, which is ended when its folder has changed `after` times.
+        """Like `converse` in a folder of each rank's own; a rank is ended soon after its folder has changed `after` times.
 
         It is ended by the grader, with SIGKILL and with all that runs beside it: it cannot know when. `said` and `kept`
         of the run are what it had yielded by then (`steps_at_most` times, each time it is given None) and what lay there.
