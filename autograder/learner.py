@@ -220,6 +220,8 @@ class Crew:
         for rank, (said, kept) in enumerate(zip(run.said, run.kept, strict=True)):
             if not kept.ended or not has_form(said, [says]):
                 raise Finding("answered-in-its-place", f"rank {rank} was not ended while it worked in its folder")
+            if not kept.whole:
+                raise Finding("answered-in-its-place", f"rank {rank} left more in its folder than can be looked at")
         return run
 
     def _spread(self, per_rank: tuple[list[Any], ...]) -> list[list[Any]]:

@@ -58,11 +58,13 @@ class Kept:
 
     files: what lay there afterwards, path → bytes. opened: path → how often the file was opened, as the kernel counted it
     outside of the rank's process; None where it cannot be asked. ended: the rank was ended, as `Call.end_after` asks.
+    whole: False when more lay there than is taken back, so that files are missing or cut off.
     """
 
     files: dict[str, bytes]
     opened: dict[str, int] | None
     ended: bool
+    whole: bool
 
 
 @dataclass

@@ -151,7 +151,7 @@ class Folder:
         finally:
             found.remove()
             self.close()
-        return Kept(found.files, opened, self.acted)
+        return Kept(found.files, opened, self.acted, found.whole)
 
     def close(self) -> None:
         for descriptor in [*self._folders.values(), self.fd, self.base]:
@@ -181,6 +181,7 @@ class _Found:
 
     files: dict[str, bytes] = field(default_factory=dict)
     size: int = 0
+    whole: bool = True
     seen: int = 0
     removable: list[tuple[int, str, bool]] = field(default_factory=list)
     opened: list[int] = field(default_factory=list)
@@ -197,6 +198,7 @@ class _Found:
         for one in sorted(names):
             self.seen += 1
             if self.seen > MOST_FILES:
+                self.whole = False
                 return
             kind = _mode(one, folder)
             if stat.S_ISDIR(kind) and path.count("/") < DEEPEST:
@@ -215,6 +217,7 @@ class _Found:
             return
         with open(file, "rb") as opened:
             content = opened.read(MOST_BYTES - self.size)
+            self.whole &= not opened.read(1)
         self.size += len(content)
         self.files[path] = content
 

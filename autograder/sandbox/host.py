@@ -345,7 +345,7 @@ class SandboxRoom:
 
     def _take_folders_back(self, count: int) -> list[Kept]:
         answers = [self.sandbox.ask("take_back", rank=rank) for rank in range(count)]
-        return [Kept(unbundle(one["files"]), one["opened"], one["ended"]) for one in answers]
+        return [Kept(**(one | {"files": unbundle(one["files"])})) for one in answers]
 
     def _call_room(self, rank: int) -> socket.socket:
         channel = self._channel(rank)

@@ -105,11 +105,11 @@ class Warden:
         """What is in that folder now, and what the kernel counted; the folder is gone."""
         folder = self.folders.pop(rank, None)
         if folder is None:
-            return {"files": bundle({}), "opened": {}, "ended": False}
+            return {"files": bundle({}), "opened": {}, "ended": False, "whole": False}
         if folder.acted:  # what is left is what was there when the last process of the room had ended
             os.waitid(os.P_PID, self.rooms[rank].init, os.WEXITED | os.WNOWAIT)
         kept = folder.take_back()
-        return {"files": bundle(kept.files), "opened": kept.opened, "ended": kept.ended}
+        return vars(kept) | {"files": bundle(kept.files)}
 
     def _open(self, rank: int, limits: dict[str, Any]) -> dict[str, Any]:
         _, fds, _, _ = socket.recv_fds(self.control, 1, 1)

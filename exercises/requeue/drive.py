@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 SAMPLES, BATCH, WIDTH, STEPS = 60, 12, 6, 24
+MOST_SAVES = 18  # of `save_on`
 
 
 def weights_of(hidden):
@@ -200,19 +201,23 @@ def save_once(answers, folder, seed, begin, steps):
 
 
 def save_on(answers, folder, seed, begin, steps):
-    """Go on after `steps` steps, save after each further one, and say its number when that is done, until ended."""
+    """Go on after `steps` steps, save after each further one, and say its number when that is done.
+
+    It will be ended meanwhile, and where that comes late, it waits: who keeps all checkpoints must not fill the folder.
+    """
     training = Training(seed, begin)
     while training.step < steps:
         training.one_step()
-    while True:
+    for _ in range(MOST_SAVES):
         training.one_step()
         answers.save(training, folder)
         yield int(training.step)
+    time.sleep(10)
 
 
-def load_each(answers, folder, seed, again, count):
-    """What a training that begins at `again` finds in the folders 0, 1, … of `folder`."""
-    return [what_is_there(answers, Training(seed, again), os.path.join(folder, str(number))) for number in range(count)]
+def load_from(answers, folder, seed, again):
+    """What a training that begins at `again` finds in `folder`."""
+    return what_is_there(answers, Training(seed, again), folder)
 
 
 def what_is_there(answers, fresh, folder):
