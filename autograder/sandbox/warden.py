@@ -17,7 +17,7 @@ from typing import Any
 from aboard import wire
 from aboard.ranks.folder import Folder, bundle, unbundle
 from aboard.ranks.memory import read_status
-from autograder.sandbox.account import Growth, Room, at_most, below, exactly, process_tree
+from autograder.sandbox.account import Growth, Room, at_most, below, children, exactly, process_tree
 from autograder.sandbox.confined import end_confined_room, end_orphans, open_confined_room
 from autograder.sandbox.network import Switch
 from autograder.sandbox.outer import SCRATCH
@@ -93,7 +93,7 @@ class Warden:
         room = self.rooms[rank]
         base = os.open(room.scratch, os.O_RDONLY | os.O_DIRECTORY) if room.scratch else room.folders[0]
         try:
-            self.folders[rank] = Folder(base, name, unbundle(files), after, lambda: self._end(room))
+            self.folders[rank] = Folder(base, name, unbundle(files), after, lambda: self._end_at_once(room))
             return {"problem": "", "path": f"{room.scratch or SCRATCH}/{name}"}
         except OSError as error:
             return {"problem": str(error)}
@@ -110,6 +110,15 @@ class Warden:
             os.waitid(os.P_PID, self.rooms[rank].init, os.WEXITED | os.WNOWAIT)
         kept = folder.take_back()
         return vars(kept) | {"files": bundle(kept.files)}
+
+    def _end_at_once(self, room: Room) -> None:
+        """Its agent and ranks first, if they are still one group: through process 1 it takes the kernel some moments more."""
+        for agent in children(room.init):
+            try:
+                os.killpg(agent, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+        self._end(room)
 
     def _open(self, rank: int, limits: dict[str, Any]) -> dict[str, Any]:
         _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
