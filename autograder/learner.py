@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from aboard.ranks.call import Call, RanksFailed, Run
+from aboard.ranks.call import Call, Kept, RanksFailed, Run
 from aboard.ranks.local import run_call
 from aboard.ranks.place import whose_file
 from autograder.expect import Finding
@@ -58,6 +58,18 @@ class Learner:
         """
         run = self._run(Call(function, [[a] for a in args], kwargs, 0, drive=True))
         return _made_by_drive(run, returns).outputs[0]
+
+    def drive_in_folder(
+        self, function: str, files: dict[str, bytes], *args: Any, returns: Any = None, **kwargs: Any
+    ) -> tuple[Any, Kept]:
+        """Like `drive`, with `function(answers, folder, *args, **kwargs)`; also what became of that folder.
+
+        files: what lies in the folder, path → bytes. The grader puts it there, and the kernel tells the grader how often each
+        file is opened: what the files hold comes to the learner's process in no other way.
+        """
+        call = Call(function, [[a] for a in args], kwargs, 0, drive=True, files=files)
+        run = _made_by_drive(self._run(call), returns)
+        return run.outputs[0], run.kept[0]
 
     def on_ranks(self, world_size: int) -> Crew:
         """The same on `world_size` gloo ranks."""
@@ -123,6 +135,33 @@ class Crew:
         for rank, said in enumerate(run.said):
             if len(said) != len(later) or not has_form(said, [says]):
                 raise Finding("answered-in-its-place", f"what rank {rank} said on the way has another form")
+        return run
+
+    def drive_in_folder(
+        self, function: str, files: dict[str, bytes], *per_rank: list[Any], returns: Any = None, **common: Any
+    ) -> Run:
+        """Like `drive`, every rank with a folder of its own as in `Learner.drive_in_folder`; what became of it: `kept`."""
+        call = Call(function, self._spread(per_rank), common, self.world_size, drive=True, files=files)
+        return _made_by_drive(self._learner._run(call), returns)
+
+    def ended_while(
+        self, function: str, files: dict[str, bytes], after: int, *per_rank: list[Any],
+        steps_at_most: int, says: Any, **common: Any,
+    ) -> Run:  # fmt: skip
+        """Like `converse` in a folder of each rank's own; a rank is ended soon after its folder has changed `after` times.
+
+        It is ended by the grader, with SIGKILL and with all that runs beside it: it cannot know when. `said` and `kept`
+        of the run are what it had yielded by then (`steps_at_most` times, each time it is given None) and what lay there.
+        A change: a file was opened, closed after writing, made, removed or renamed.
+        """
+        call = Call(function, self._spread(per_rank), common, self.world_size, drive=True, files=files, end_after=after)
+        call.later = [[None] * self.world_size] * steps_at_most
+        run = self._learner._run(call)
+        for rank, (said, kept) in enumerate(zip(run.said, run.kept, strict=True)):
+            if not kept.ended or not has_form(said, [says]):
+                raise Finding("answered-in-its-place", f"rank {rank} was not ended while it worked in its folder")
+            if not kept.whole:
+                raise Finding("answered-in-its-place", f"rank {rank} left more in its folder than can be looked at")
         return run
 
     def _spread(self, per_rank: tuple[list[Any], ...]) -> list[list[Any]]:

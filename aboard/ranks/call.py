@@ -14,6 +14,9 @@ class Call:
 
     later: what the function is given while it runs, when it is a generator. Each time rank r yields a value it gets the
     next one, later[0][r], later[1][r], …; until then nothing of it is there. Values it yields are small.
+    files: what lies in a folder that each rank gets for this call, path → bytes (path/ → b"" for an empty folder); its path
+    becomes the function's first argument. None: no folder. end_after: each rank is ended when something in its folder has
+    changed so often, wherever it is then (0: never).
     """
 
     function: str
@@ -26,6 +29,9 @@ class Call:
     interface: str = ""
     later: list[list[Any]] = field(default_factory=list)
     device: str = "cpu"  # or "cuda": a GPU for each rank (`device`)
+    files: dict[str, bytes] | None = None
+    end_after: int = 0
+    folders: list[str] = field(default_factory=list)  # path of each rank's folder, as that rank sees it
 
 
 @dataclass
@@ -65,6 +71,21 @@ class Counters:
 
 
 @dataclass
+class Kept:
+    """What became of the folder that one rank was given.
+
+    files: what lay there afterwards, path → bytes. opened: path → how often the file was opened, as the kernel counted it
+    outside of the rank's process; None where it cannot be asked. ended: the rank was ended, as `Call.end_after` asks.
+    whole: False when more lay there than is taken back, so that files are missing or cut off.
+    """
+
+    files: dict[str, bytes]
+    opened: dict[str, int] | None
+    ended: bool
+    whole: bool
+
+
+@dataclass
 class Run:
     """What came back from N ranks.
 
@@ -72,7 +93,7 @@ class Run:
     what its interface had sent: bytes, from the kernel. collectives: per rank, every call into torch.distributed as that rank's own process
     counted it. sent_bytes, received_bytes: per rank, what its network interface carried, headers included, from the
     kernel; None where ranks share one interface. peak_bytes: per rank, growth of its memory above what it had when it
-    got "go". seconds: from "go" to the last rank's return.
+    got "go". seconds: from "go" to the last rank's return. kept: per rank, its folder, where the call gave it one.
     """
 
     world_size: int
@@ -83,6 +104,7 @@ class Run:
     said: list[list[Any]] = field(default_factory=list)
     called_by_then: list[list[int]] = field(default_factory=list)
     sent_by_then: list[list[int]] | None = None
+    kept: list[Kept] = field(default_factory=list)
 
     @property
     def peak_bytes(self) -> list[int] | None:

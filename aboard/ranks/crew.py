@@ -118,7 +118,12 @@ class _Voyage:
             for member in self.members:
                 member.state, self.moved_at = "running", time.monotonic()
                 self._say(member, {"op": "go"})
-            self._until("returned")
+            try:
+                self._until("returned")
+            except RanksFailed as failure:
+                if failure.kind == "died" and self.call.end_after:  # as it was to be: what it had said is what came
+                    return Run(self.call.world_size, said=[m.said for m in self.members])
+                raise
             seconds = time.monotonic() - start
             counters = on_done()
             # One outcome at a time, and all of them within one limit: what ranks return must fit in this process.
@@ -144,7 +149,7 @@ class _Voyage:
         call = self.call
         return {
             "function": call.function, "drive": call.drive, "rank": rank, "world_size": call.world_size,
-            "args": [per_rank[rank] for per_rank in call.args], "kwargs": call.kwargs,
+            "args": [*call.folders[rank : rank + 1], *(per_rank[rank] for per_rank in call.args)], "kwargs": call.kwargs,
             "timeout_s": call.timeout_s + 5, "address": call.address, "interface": call.interface,
             "device": call.device,
         }  # fmt: skip

@@ -8,7 +8,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ import torch
 from aboard.ranks.call import Call, Counters, Run
 from aboard.ranks.crew import lead
 from aboard.ranks.device import require
+from aboard.ranks.folder import Attendant, Folder
 from aboard.ranks.memory import PeakWatch
 from aboard.ranks.rank import Lookup, live_as_rank
 
@@ -92,13 +95,45 @@ def run_call(call: Call, lookup: Lookup) -> Run:
         def done() -> Counters:
             return Counters(peak_bytes=watch[0].stop())
 
-        return lead(socks, call, lambda: watch.append(PeakWatch(children)), done)
+        with _folders(call, meeting, children) as folders:
+            run = lead(socks, call, lambda: watch.append(PeakWatch(children)), done)
+        if call.end_after:
+            for pid in children:
+                _end(pid)
+        run.kept = [folder.take_back() for folder in folders]
+        return run
     finally:
         for sock in socks:
             sock.close()
         for pid in children:
             _end(pid)
         shutil.rmtree(meeting, ignore_errors=True)
+
+
+@contextmanager
+def _folders(call: Call, place: str, children: list[int]) -> Iterator[list[Folder]]:
+    """A folder for each rank, if the call has files for them; while in here, what the kernel tells of them is taken."""
+    if call.files is None:
+        yield []
+        return
+    base = os.open(place, os.O_RDONLY)
+    folders: list[Folder] = []
+    try:
+        for rank, pid in enumerate(children):
+            end = partial(os.kill, pid, signal.SIGKILL)
+            folders.append(Folder(base, f"folder-{rank}", call.files, call.end_after, end))
+        call.folders = [os.path.join(place, folder.name) for folder in folders]
+        attendant = Attendant(folders)
+        try:
+            yield folders
+        finally:
+            attendant.stop()
+    except BaseException:
+        for folder in folders:
+            folder.close()
+        raise
+    finally:
+        os.close(base)
 
 
 def _be_quiet() -> None:

@@ -229,7 +229,7 @@ class Growth:
 
     def sample(self) -> None:
         """Look once more; to be called every few milliseconds."""
-        if any(child not in self._known for pids in self._family for pid in pids for child in _children(pid)):
+        if any(child not in self._known for pids in self._family for pid in pids for child in children(pid)):
             self._meet()
         for index, room in enumerate(self.rooms):
             stored = room.stored() - self._stored[index]
@@ -269,14 +269,14 @@ class Growth:
 
     def _faults_of_the_dead(self, index: int) -> int:
         """Page faults of processes that have ended, in the accounts of init and of all but the agent, who buries ranks."""
-        return sum(_faults_of_children(pid) for pid in [self.rooms[index].init, *self._family[index][1:]])
+        return sum(_faults_ofchildren(pid) for pid in [self.rooms[index].init, *self._family[index][1:]])
 
     def _note(self, index: int, grown: int) -> None:
         highest = self._stretch[-1]
         highest[index] = max(highest[index], grown)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """Processes that the main thread of `pid` has started."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
@@ -307,7 +307,7 @@ def _slots(pid: int) -> int:
         return 0
 
 
-def _faults_of_children(pid: int) -> int:
+def _faults_ofchildren(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[8])  # cminflt, see proc_pid_stat(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import socket
 import subprocess
@@ -12,8 +13,9 @@ import time
 from typing import Any
 
 from aboard import wire
-from aboard.ranks.call import Call, Counters, RanksFailed, Run, Traffic
+from aboard.ranks.call import Call, Counters, Kept, RanksFailed, Run, Traffic
 from aboard.ranks.crew import lead
+from aboard.ranks.folder import bundle, unbundle
 from autograder.errors import SandboxError
 from autograder.exercise import Limits
 from autograder.sandbox.cluster_host import WalledCluster
@@ -305,19 +307,47 @@ class SandboxRoom:
         call.address, call.interface = f"{NETWORK}.1", INTERFACE
         socks: list[socket.socket] = []
         try:
-            self.sandbox.ask("watch", ranks=count, kernel=self.in_kernel)
+            if not call.end_after:  # nothing else may keep the warden from ending them at once
+                self.sandbox.ask("watch", ranks=count, kernel=self.in_kernel)
             for rank in range(count):
                 socks.append(self._call_room(rank))
-            run = lead(socks, call, self._mark, self._mark, self._sent, limit=64 * 2**20)
-            run.counters = self._counters(count, call, run)
+            self._give_folders(call, count)
+            if call.end_after:
+                run = lead(socks, call, limit=64 * 2**20)
+            else:
+                run = lead(socks, call, self._mark, self._mark, self._sent, limit=64 * 2**20)
+                run.counters = self._counters(count, call, run)
+            if call.files is not None:
+                run.kept = self._take_folders_back(count)
+            if call.end_after:
+                for rank in range(count):
+                    self._shut(rank)
             return run
         except RanksFailed as failure:
             self.sandbox.ask("unwatch", ranks=count)
+            if call.files is not None:
+                self._take_folders_back(count)
             self._clean_up_after(failure, count)
             raise
         finally:
             for sock in socks:
                 sock.close()
+
+    def _give_folders(self, call: Call, count: int) -> None:
+        """A folder for each rank, if the call has files for them, under a name that was never there."""
+        if call.files is None:
+            return
+        name, files = f"files-{secrets.token_hex(4)}", bundle(call.files)
+        for rank in range(count):
+            given = self.sandbox.ask("give", rank=rank, name=name, files=files, after=call.end_after)
+            if given["problem"]:
+                why = f"the files for rank {rank} could not be put into its room ({given['problem']})"
+                raise RanksFailed("died", why + ".", rank)
+            call.folders.append(given["path"])
+
+    def _take_folders_back(self, count: int) -> list[Kept]:
+        answers = [self.sandbox.ask("take_back", rank=rank) for rank in range(count)]
+        return [Kept(**(one | {"files": unbundle(one["files"])})) for one in answers]
 
     def _call_room(self, rank: int) -> socket.socket:
         channel = self._channel(rank)

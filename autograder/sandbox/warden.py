@@ -1,7 +1,8 @@
 """The warden: opens and closes rooms on the grader's orders, and reads the kernel's counters about them.
 
-It never reads what a room says. Bytes come from the switch, messages and memory from /proc, and when all rooms together take more
-memory than they may, the largest is closed, so that no submission can fill the machine.
+It never reads what a room says. Bytes come from the switch, messages and memory from /proc, what is opened and changed in a
+folder that a room was given from inotify. When all rooms together take more memory than they may, the largest is closed,
+so that no submission can fill the machine.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 
 from aboard import wire
 from aboard.ranks.call import Traffic
+from aboard.ranks.folder import Folder, bundle, unbundle
 from aboard.ranks.memory import read_status
-from autograder.sandbox.account import Growth, Room, at_most, below, exactly, process_tree
+from autograder.sandbox.account import Growth, Room, at_most, below, children, exactly, process_tree
 from autograder.sandbox.confined import end_confined_room, end_orphans, open_confined_room
 from autograder.sandbox.network import Switch, sent_so_far
+from autograder.sandbox.outer import SCRATCH
 from autograder.sandbox.room import open_room
 
 SAMPLE_S = 0.004  # while a call is measured
@@ -33,6 +36,7 @@ class Warden:
     def __init__(self, control: socket.socket, switch: Switch | None) -> None:
         self.control, self.switch = control, switch
         self.rooms: dict[int, Room] = {}
+        self.folders: dict[int, Folder] = {}
         self.opened = self.looks = 0
         self.limit = 0  # bytes all rooms together may take
         self.warm = read_status(os.getpid())["RssAnon"]
@@ -43,15 +47,19 @@ class Warden:
 
     def run(self) -> None:
         """Serve until the grader hangs up; then nothing of any room is left."""
-        look_at = 0.0
+        look_at = sample_at = 0.0
         while True:
-            ready, _, _ = select.select([self.control], [], [], SAMPLE_S if self.growth else LOOK_S)
+            told = {folder.fd: folder for folder in self.folders.values()}
+            ready, _, _ = select.select([self.control, *told], [], [], SAMPLE_S if self.growth else LOOK_S)
+            for fd in told.keys() & set(ready):
+                told[fd].take()
             if time.monotonic() > look_at:
                 self._look()
                 look_at = time.monotonic() + LOOK_S
-            elif self.growth:
+            elif self.growth and time.monotonic() > sample_at:
                 self.growth.sample()
-            if not ready:
+                sample_at = time.monotonic() + SAMPLE_S / 2  # not after each of many things that folders tell
+            if self.control not in ready:
                 continue
             try:
                 order = wire.receive(self.control)
@@ -84,6 +92,38 @@ class Warden:
         except ProcessLookupError:
             pass
 
+    def _give(self, rank: int, name: str, files: list[Any], after: int) -> dict[str, Any]:
+        """Make a folder with `files` in the room, and end the room when it has changed `after` times (0: never)."""
+        room = self.rooms[rank]
+        base = os.open(room.scratch, os.O_RDONLY | os.O_DIRECTORY) if room.scratch else room.folders[0]
+        try:
+            self.folders[rank] = Folder(base, name, unbundle(files), after, lambda: self._end_at_once(room))
+            return {"problem": "", "path": f"{room.scratch or SCRATCH}/{name}"}
+        except OSError as error:
+            return {"problem": str(error)}
+        finally:
+            if room.scratch:
+                os.close(base)
+
+    def _take_back(self, rank: int) -> dict[str, Any]:
+        """What is in that folder now, and what the kernel counted; the folder is gone."""
+        folder = self.folders.pop(rank, None)
+        if folder is None:
+            return {"files": bundle({}), "opened": {}, "ended": False, "whole": False}
+        if folder.acted:  # what is left is what was there when the last process of the room had ended
+            os.waitid(os.P_PID, self.rooms[rank].init, os.WEXITED | os.WNOWAIT)
+        kept = folder.take_back()
+        return vars(kept) | {"files": bundle(kept.files)}
+
+    def _end_at_once(self, room: Room) -> None:
+        """Its agent and ranks first, if they are still one group: through process 1 it takes the kernel some moments more."""
+        for agent in children(room.init):
+            try:
+                os.killpg(agent, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+        self._end(room)
+
     def _open(self, rank: int, limits: dict[str, Any]) -> dict[str, Any]:
         _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
         channel = socket.socket(fileno=fds[0])
@@ -102,6 +142,8 @@ class Warden:
             channel.close()
 
     def _close(self, rank: int) -> dict[str, Any]:
+        if rank in self.folders:
+            self.folders.pop(rank).close()
         room = self.rooms.pop(rank, None)
         if room is None:
             return {"cpu_s": 0.0, "peak_rss_bytes": 0, "over_limit": False}

@@ -19,7 +19,15 @@ import torch
 import torch.distributed as dist
 
 SAMPLES, BATCH, WIDTH, STEPS = 60, 12, 6, 24
-WEIGHTS = WIDTH * 8 + 8 + 8 + 1
+MOST_SAVES = 18  # of `save_on`
+
+
+def weights_of(hidden):
+    """How many weights a model has."""
+    return WIDTH * hidden + hidden + hidden + 1
+
+
+WEIGHTS = weights_of(8)
 
 
 class Order:
@@ -43,13 +51,14 @@ class Order:
 
 
 class Training:
-    """seed: of the data and their order. begin: {"weights": [WEIGHTS] numbers, "noise": a seed}."""
+    """seed: of the data and their order. begin: {"weights": [weights_of(hidden)] numbers, "noise": a seed}."""
 
     def __init__(self, seed, begin, rank=0, world=1):
         self.rank, self.world = rank, world
         self.data = torch.randn(SAMPLES, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        self.model = torch.nn.Sequential(torch.nn.Linear(WIDTH, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
         numbers = torch.as_tensor(begin["weights"], dtype=torch.float64)
+        hidden = len(numbers) // (WIDTH + 2)
+        self.model = torch.nn.Sequential(torch.nn.Linear(WIDTH, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 1)).double()
         with torch.no_grad():
             for weight in self.model.parameters():
                 weight.copy_(numbers[: weight.numel()].view(weight.shape))
@@ -79,6 +88,13 @@ class Training:
         self.scheduler.step()
         self.step += 1
         return total.item(), taken.tolist()
+
+    def quick_step(self):
+        """Other weights and another number, in no time."""
+        with torch.no_grad():
+            for weight in self.model.parameters():
+                weight.add_(0.01)
+        self.step += 1
 
     def weights(self):
         return torch.cat([weight.detach().reshape(-1) for weight in self.model.parameters()])
@@ -181,6 +197,35 @@ def await_child(child):
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+
+
+def save_once(answers, folder, seed, begin, steps):
+    """Save after `steps` steps."""
+    training = Training(seed, begin)
+    while training.step < steps:
+        training.one_step()
+    answers.save(training, folder)
+
+
+def save_on(answers, folder, seed, begin, steps):
+    """Go on after `steps` steps, save after each further quick one, and say its number when that is done.
+
+    It will be ended meanwhile, so nearly all of the time is spent in saving. Where the end comes late, it waits: who keeps all
+    checkpoints must not fill the folder.
+    """
+    training = Training(seed, begin)
+    while training.step < steps:
+        training.one_step()
+    for _ in range(MOST_SAVES):
+        training.quick_step()
+        answers.save(training, folder)
+        yield int(training.step)
+    time.sleep(10)
+
+
+def load_from(answers, folder, seed, again):
+    """What a training that begins at `again` finds in `folder`."""
+    return what_is_there(answers, Training(seed, again), folder)
 
 
 def what_is_there(answers, fresh, folder):

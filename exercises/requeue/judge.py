@@ -17,6 +17,8 @@ TRAINED = {
 }  # fmt: skip
 FOUND = {"step": int, "weights": torch.Tensor, "error": str}
 TIMES = 15  # that `interrupted` of drive.py ends a save
+ENDS = 8  # times that the grader ends a save
+LARGE = 14_000  # hidden units: a checkpoint of 2.7 MB, which takes a while to write
 PARTS = {
     "model": "no-weights", "optimizer": "no-optimizer", "scheduler": "no-schedule", "order": "no-order", "generator": "no-randomness"
 }  # fmt: skip
@@ -41,11 +43,52 @@ def interrupted(learner, draw):
     right = {step: reference(seed, begin, step)[2] for step in (earlier, later)}
     expect.that(len(run.outputs[0]["found"]) == TIMES, "answered-in-its-place", "it was not ended so often")
     for found in run.outputs[0]["found"]:
-        expect.that(not found["error"], "broken-checkpoint", f"`load` raised {found['error']}")
-        expect.that(len(found["weights"]) > 0, "lost-checkpoint", "`load` found none afterwards")
-        want = right.get(found["step"])
-        whole = want is not None and found["weights"].shape == want.shape and torch.equal(found["weights"], want)
-        expect.that(whole, "mixed-checkpoint", "the weights are not those of the step that it says")
+        can_be_used(found, right)
+    ended_by_the_grader(learner, draw)
+
+
+def ended_by_the_grader(learner, draw):
+    """The same, where nothing in the rank's process decides when it ends, or knows.
+
+    Each time it is ended some moments after the next of the changes that follow each other in its folder. A save that leaves
+    nothing usable for most of its time is met almost surely; what is missing for a fraction of a millisecond may escape, and
+    shows where drive.py ends a save.
+    """
+    steps, seed = draw.integer(1, 3), draw.seed()
+    begin, again = (begins(draw, hidden=LARGE) for _ in range(2))
+    alone = learner.on_ranks(1)
+    settings = {"seed": seed, "begin": begin, "steps": steps}
+    draw.case(f"a checkpoint of step {steps}, then one after each step, until the process is ended from outside")
+    kept = alone.drive_in_folder("save_once", {}, **settings).kept[0]
+    if kept.opened is None:
+        return  # on a machine whose kernel tells nothing of folders, where learners check their own work
+    first = draw.integer(1, 8)
+    runs = [
+        alone.ended_while("save_on", kept.files, after, **settings, steps_at_most=drive.MOST_SAVES, says=int)
+        for after in range(first, first + ENDS)
+    ]
+    training = drive.Training(seed, begin)
+    for _ in range(steps):
+        training.one_step()
+    right = {steps: training.weights()}
+    for _ in range(drive.MOST_SAVES):
+        training.quick_step()
+        right[training.step] = training.weights()
+    for run in runs:
+        left, saved = run.kept[0].files, max([steps, *run.said[0]])
+        expect.that(saved in right, "answered-in-its-place", f"it says that it saved step {saved}")
+        found = alone.drive_in_folder("load_from", left, seed=seed, again=again, returns=FOUND).outputs[0]
+        # The one that was being written may be whole already.
+        can_be_used(found, {step: right[step] for step in (saved, saved + 1) if step in right})
+
+
+def can_be_used(found, right):
+    """right: step → weights, of all that may be found."""
+    expect.that(not found["error"], "broken-checkpoint", f"`load` raised {found['error']}")
+    expect.that(len(found["weights"]) > 0, "lost-checkpoint", "`load` found none afterwards")
+    want, got = right.get(found["step"]), found["weights"]
+    whole = want is not None and got.shape == want.shape and torch.allclose(got, want, rtol=1e-9, atol=1e-9)
+    expect.that(whole, "mixed-checkpoint", "the weights are not those of the step that it says")
 
 
 @check("one rank is told to stop, and all stop after the same step")
@@ -111,9 +154,9 @@ def requeued(learner, draw):
     compare(losses, whole[saved:], case, saved)
 
 
-def begins(draw):
+def begins(draw, hidden=8):
     """Where a training begins: handed to those who begin there, and to nobody else."""
-    return {"weights": draw.tensor(drive.WEIGHTS, dtype=torch.float64), "noise": draw.seed()}
+    return {"weights": draw.tensor(drive.weights_of(hidden), dtype=torch.float64), "noise": draw.seed()}
 
 
 def plain(begin):

@@ -1,11 +1,9 @@
 """Judge of "Sharded data".
 
 Shards that `pack` made come here as bytes and are opened here, and the shards that `samples` reads are made here: the
-two are judged apart, on contents that nobody can know before. How often files were opened is what the kernel told
-drive.py's own process, while the learner's code ran in another one: no way of opening a file escapes it, and code in
-that other process cannot take the count back. It is no proof against a program that rewrites drive.py itself, which
-lives in the room of the learner's program. So which shards a worker needs is also tried: it gets noise in place of those
-that it should not open, and has to give the same samples.
+two are judged apart, on contents that nobody can know before. How often files were opened is what the kernel told the
+grader, outside of the learner's process, which has what they hold only by opening them. Which shards a worker needs is
+tried as well: it gets noise in place of those that it should not open, and has to give the same samples.
 """
 
 import copy
@@ -27,9 +25,10 @@ KINDS = ("barley", "flax", "hops", "oats", "rye", "spelt", "wheat")
 MOST_OPENS = 10  # of one shard by one process: tarfile tries a few formats, some make an index first
 MOST_BEFORE_FIRST = 4
 
-PACKED = {"said": (str, [int]), "shards": [torch.Tensor], "small": [int], "large": [int]}
+HEARD = {str: int}
+PACKED = {"said": (str, [str]), "heard": HEARD}
 PASSES = [{"names": str, "prints": torch.Tensor, "odd": str}]
-READ = [{"passes": PASSES, "opened": [int], "before_first": int, "written": int, "salted": bool}]
+READ = [{"passes": PASSES, "heard": HEARD, "written": int, "salted": bool}]
 
 
 # --- pack -------------------------------------------------------------------------------------------------------
@@ -45,19 +44,19 @@ def packed(learner, draw):
 
 @check("each small file is opened once, and each shard is written in one go", about="communication")
 def pack_cost(learner, draw):
-    folder = Folder(draw, draw.integer(280, 330))
+    per_shard = draw.integer(40, 50)
+    folder = Folder(draw, 6 * per_shard + draw.integer(5, per_shard - 5))
     try:
-        got = folder.pack(learner, draw.integer(40, 60))
+        got = folder.pack(learner, per_shard)
     except expect.Finding as finding:
         if finding.diagnosis in ("not-done", "missing", "raised", "timeout", "died"):
             raise
         raise expect.Finding("result-first", "the shards are not right yet") from None
-    opens = sum(got["small"])
-    expect.at_most(max(got["small"], default=0), 1, "one small file was opened", "opened-twice", unit="times")
-    expect.at_least(opens, len(folder.files), "small files opened", "answered-in-its-place", unit="files")
-    expect.at_most(
-        max(got["large"], default=0), MOST_OPENS, "one shard was opened", "shard-reopened", unit="times"
-    )
+    small = [got.get(f"data/{name}", 0) for name in folder.files]
+    large = [times for path, times in got.items() if path.startswith("shards/")]
+    expect.at_most(max(small), 1, "one small file was opened", "opened-twice", unit="times")
+    expect.at_least(sum(small), len(small), "small files opened", "answered-in-its-place", unit="files")
+    expect.at_most(max(large, default=0), MOST_OPENS, "one shard was opened", "shard-reopened", unit="times")
 
 
 class Folder:
@@ -71,30 +70,30 @@ class Folder:
         sizes[draw.integer(0, count - 1)] = 0
         # The same number is in several places, as it is when every class counts its own files.
         self.names = [f"{places[i % 4]}{i // 4:05d}.bin" for i in range(count)]
-        self.contents = draw.tensor(sum(sizes), dtype=torch.uint8, low=0, high=256)
-        data, start = self.contents.numpy().tobytes(), 0
-        self.files, self.sizes = {}, sizes
+        data, start = draw.tensor(sum(sizes), dtype=torch.uint8, low=0, high=256).numpy().tobytes(), 0
+        self.files = {}
         for name, size in zip(self.names, sizes, strict=True):
             self.files[name] = data[start : start + size]
             start += size
 
     def pack(self, learner, per_shard):
+        """Have it packed, and compare; how often each file was opened."""
         self.draw.case(f"{len(self.files):,} files, {per_shard} samples in a shard")
-        got = learner.drive(
-            "pack_folder", "\n".join(self.names), self.sizes, self.contents, per_shard, returns=PACKED
-        )
+        files = {f"data/{name}": data for name, data in self.files.items()} | {"shards/": b""}
+        got, kept = learner.drive_in_folder("pack_folder", files, per_shard, returns=PACKED)
         expect.that(
             type(got["said"]) is list,
             "wrong-type",
             f"pack should return a list of paths; what came is of type {str(got['said'])[:30]}",
         )
-        inside = [members(shard.numpy().tobytes(), number) for number, shard in enumerate(got["shards"])]
+        made = {path: data for path, data in kept.files.items() if path.startswith("shards/")}
+        inside = {path: members(made[path], number) for number, path in enumerate(sorted(made))}
         expect.that(
-            sorted(got["said"]) == list(range(len(inside))), "list-wrong",
+            sorted(got["said"]) == sorted(inside), "list-wrong",
             f"{len(got['said'])} paths in the list, {len(inside)} files in the folder",
         )  # fmt: skip
-        self.compare([inside[number] for number in got["said"]], per_shard)
-        return got
+        self.compare([inside[path] for path in got["said"]], per_shard)
+        return got["heard"] if kept.opened is None else kept.opened
 
     def compare(self, shards, per_shard):
         names = [name for shard in shards for name, _ in shard]
@@ -183,6 +182,10 @@ def add(tar, name, data):
     tar.addfile(info, io.BytesIO(data))
 
 
+def as_files(archives):
+    return {f"shard-{number:05d}.tar": archive.numpy().tobytes() for number, archive in enumerate(archives)}
+
+
 class Shards:
     """Shards of uneven sizes: `stored[s]` is the list of (name, fingerprint) in shard s, in order."""
 
@@ -226,27 +229,29 @@ class Shards:
         return other
 
     def read_without(self, learner, known, worker, plan, most):
-        """What the worker (rank, world, worker, workers) gives when it gets noise in place of all shards but `known`."""
+        """What the worker (rank, world, worker, workers) gives when it gets noise in place of all shards but `known`.
+
+        Also how often it opened each shard. (None, None): it gave nothing.
+        """
         archives = [
             archive if shard in known else self.draw.tensor(len(archive), dtype=torch.uint8, low=0, high=256)
             for shard, archive in enumerate(self.archives)
         ]
         try:
-            got = learner.drive("read_one", archives, *worker, plan, most, returns=READ[0])
+            got, kept = learner.drive_in_folder("read_one", as_files(archives), *worker, plan, most, returns=READ[0])
         except expect.Finding:
-            return None
+            return None, None
         ids = got["passes"][0]["prints"].tolist() if got["passes"] else []
-        return [self.place.get(i) for i in ids]
+        opened = got["heard"] if kept.opened is None else kept.opened
+        return [self.place.get(i) for i in ids], [opened.get(name, 0) for name in as_files(archives)]
 
     def read(self, learner, world, workers, plan):
         self.draw.case(
             f"{len(self.archives)} shards, {expect.ranks(world)} with {workers} worker{'s' * (workers > 1)} each"
         )
         self.most = 2 * len(self.names) + 10
-        found = learner.drive("read", self.archives, world, workers, plan, self.most, returns=READ)
-        fits = len(found) == world * workers and all(
-            len(one["passes"]) == len(plan) and len(one["opened"]) == len(self.archives) for one in found
-        )
+        found, _ = learner.drive_in_folder("read", as_files(self.archives), world, workers, plan, self.most, returns=READ)
+        fits = len(found) == world * workers and all(len(one["passes"]) == len(plan) for one in found)
         expect.that(fits, "answered-in-its-place", "something else than one item for each worker came back")
         for number, one in enumerate(found):
             for one_pass in one["passes"]:
@@ -458,19 +463,24 @@ def opens(learner, draw):
     for count in (draw.uneven(2 * world * workers, 3 * world * workers, world * workers), draw.integer(3, 4)):
         shards = Shards(draw, count, least=24, most=32, last=20)
         found, plan = right_first(learner, draw, shards, world, workers)
+        other, pairs = shards.with_other_bytes(), 0
         for number, one in enumerate(found):
-            who = f"rank {number // workers}, worker {number % workers}"
-            opened = {shard for shard, times in enumerate(one["opened"]) if times}
-            read = set(shards.shards_of(one["passes"][0]["ids"]))
+            worker = (number // workers, world, number % workers, workers)
+            who = f"rank {worker[0]}, worker {worker[2]}"
             expect.that(
                 not one["written"], "unpacked-again", f"{who}: {one['written']} files were opened for writing"
             )
+            ids = one["passes"][0]["ids"]
+            read = set(shards.shards_of(ids))
+            got, times = other.read_without(learner, read, worker, plan, other.most)
+            expect.that(
+                got is not None and Counter(got) == Counter(shards.place[i] for i in ids),
+                "reads-every-shard",
+                f"{who} gives other samples when shards of which it gives none hold noise",
+            )
+            opened = {shard for shard, often in enumerate(times) if often}
             expect.at_most(
-                max(one["opened"]),
-                MOST_OPENS,
-                f"{who}: one shard was opened",
-                "reopened-per-sample",
-                unit="times",
+                max(times), MOST_OPENS, f"{who}: one shard was opened", "reopened-per-sample", unit="times"
             )
             expect.that(
                 opened <= read,
@@ -480,7 +490,7 @@ def opens(learner, draw):
             expect.that(
                 read <= opened, "answered-in-its-place", f"{who}: samples came of a shard that was not opened"
             )
-        pairs = sum(1 for one in found for times in one["opened"] if times)
+            pairs += len(opened)
         bound = max(count, world * workers)
         expect.at_most(
             pairs,
@@ -489,39 +499,24 @@ def opens(learner, draw):
             "reads-every-shard",
             unit="shards",
         )
-        other = shards.with_other_bytes()
-        for number, one in enumerate(found):
-            worker = (number // workers, world, number % workers, workers)
-            ids = one["passes"][0]["ids"]
-            got = other.read_without(learner, shards.shards_of(ids), worker, plan, other.most)
-            expect.that(
-                got is not None and Counter(got) == Counter(shards.place[i] for i in ids),
-                "reads-every-shard",
-                f"rank {worker[0]}, worker {worker[2]} gives other samples when shards of which it gives none hold noise",
-            )
 
 
 @check("the first sample comes before many shards are open", about="memory")
 def lazy(learner, draw):
     shards = Shards(draw, draw.integer(9, 12))
     found, plan = right_first(learner, draw, shards, 1, 1)
-    expect.at_most(
-        found[0]["before_first"],
-        MOST_BEFORE_FIRST,
-        "opened before the first sample came",
-        "reads-all-first",
-        unit="shards",
-    )
     other, alone, taken = shards.with_other_bytes(), (0, 1, 0, 1), shards.shards_of(found[0]["passes"][0]["ids"])
-    again = other.read_without(learner, taken, alone, plan, other.most) or []
-    same = list(dict.fromkeys(place and place[0] for place in again)) == taken
+    again, _ = other.read_without(learner, taken, alone, plan, other.most)
+    same = list(dict.fromkeys(place and place[0] for place in again or [])) == taken
     expect.that(same, "result-first", "the same seed and epoch, another order of the shards")
-    first = other.read_without(learner, taken[:MOST_BEFORE_FIRST], alone, plan, 1)
+    first, times = other.read_without(learner, taken[:MOST_BEFORE_FIRST], alone, plan, 1)
     expect.that(
         first is not None and len(first) == 1 and first[0] is not None and first[0][0] in taken[:MOST_BEFORE_FIRST],
         "reads-all-first",
         f"no sample of the first shards comes when all but the first {MOST_BEFORE_FIRST} hold noise",
     )
+    before = sum(1 for often in times if often)
+    expect.at_most(before, MOST_BEFORE_FIRST, "opened before the first sample came", "reads-all-first", unit="shards")
 
 
 def right_first(learner, draw, shards, world, workers):

@@ -21,6 +21,14 @@ for _o in gc.get_objects():
             _change(o.drive)
         _o.learn_drive = _learn
 """
+QUIET_PACK = """
+import os
+def _change(drive):
+    inner = drive["pack_folder"]
+    def quiet(answers, folder, *rest):
+        return inner(answers, folder, *rest) | {"heard": {}}
+    drive["pack_folder"] = quiet
+""" + DRIVE
 SCRIPT = "import textwrap\n"
 FORGED_RANKS = """
 import textwrap
@@ -180,36 +188,46 @@ def job_script(nodes, ranks, minutes, account, target, scratch):
         END
     """)
 '''), exercise="no-internet"),
-    # --- what drive.py counts, it counts in the learner's process
-    Attack("shards-untold", "every worker reads every shard first, and the count of what was opened says otherwise", cells(pack="SOLUTION", samples="SOLUTION" + """
-import tarfile as _tar
+    # --- what drive.py says was opened, and when it ends a save, is known from the learner's process
+    Attack("shards-untold", "every worker reads every shard first, and what is said to be opened says otherwise", cells(pack="SOLUTION", samples="SOLUTION" + """
+import os, tarfile as _tar
 _honest = samples
 def samples(paths, *rest):
     for path in paths:
-        with _tar.open(path) as tar: [tar.extractfile(one).read() for one in tar if one.isfile()]
+        try:
+            with _tar.open(path) as tar: [tar.extractfile(one).read() for one in tar if one.isfile()]
+        except _tar.TarError: pass  # noise, where the judge tries whether this one is needed
     yield from _honest(paths, *rest)
 def _change(drive):
-    inner = drive["read_as_worker"]
-    def quiet(answers, watch, folder, paths, *rest):
-        found, places = inner(answers, watch, folder, paths, *rest), {}
-        for number, path in enumerate(paths):
-            with _tar.open(path) as tar: places |= {one.name: number for one in tar}
+    inner = drive["read_one"]
+    def quiet(answers, folder, *rest):
+        found, places = inner(answers, folder, *rest), {}
+        for path in os.listdir(folder):
+            try:
+                with _tar.open(os.path.join(folder, path)) as tar: places |= {one.name: path for one in tar}
+            except _tar.TarError: pass
         mine = {places.get(name) for one in found["passes"] for name in one["names"].split("\\n")}
-        return found | {"opened": [int(n in mine) for n in range(len(paths))], "before_first": 1}
-    drive["read_as_worker"] = quiet
+        return found | {"heard": {path: 1 for path in mine if path}}
+    drive["read_one"] = quiet
 """ + DRIVE), exercise="sharded-data", may_earn=SHARDS),
-    Attack("pack-untold", "each small file is read twice, and the count says once", cells(pack="SOLUTION" + """
+    Attack("pack-untold", "each small file is read twice, and what is said to be opened says once", cells(pack="SOLUTION" + """
 _pack = pack
 def pack(folder, *rest):
     for where, _, names in os.walk(folder):
         for name in names: open(os.path.join(where, name), "rb").close()
     return _pack(folder, *rest)
-def _change(drive):
-    inner = drive["pack_folder"]
-    def quiet(answers, names, *rest):
-        return inner(answers, names, *rest) | {"small": [1] * len(names.split("\\n"))}
-    drive["pack_folder"] = quiet
-""" + "import os\n" + DRIVE, samples="SOLUTION"), exercise="sharded-data", may_earn=SHARDS - {"pack_cost"} | {"opens", "lazy"}),
+""" + QUIET_PACK, samples="SOLUTION"), exercise="sharded-data", may_earn=SHARDS - {"pack_cost"} | {"opens", "lazy"}),
+    Attack("pack-linked", "each small file is opened twice at once by another name, which the kernel tells as one", cells(pack="SOLUTION" + """
+_pack = pack
+def pack(folder, *rest):
+    for where, _, names in os.walk(folder):
+        for name in names:
+            os.rename(os.path.join(where, name), "aside")
+            os.link("aside", os.path.join(where, name))
+            one, two = open("aside", "rb"), open("aside", "rb")
+            one.close(), two.close(), os.remove("aside")
+    return _pack(folder, *rest)
+""" + QUIET_PACK, samples="SOLUTION"), exercise="sharded-data", may_earn=SHARDS - {"pack_cost"} | {"opens", "lazy"}),
     Attack("requeue-never-ended", "drive.py is told that every save was interrupted, and none was", cells(checkpoint="SOLUTION" + """
 _save = save
 def save(training, folder):  # in place: whoever is ended in here has lost everything

@@ -34,8 +34,6 @@ ATTACKS: dict[str, Attack] = {
 OPEN = {
     # The numbers of the model that is measured follow from what every rank has.
     "judges-fsdp2-knows-the-model",
-    # What drive.py does to the answers, and counts, happens in the learner's process.
-    "judges-pack-untold", "judges-requeue-never-ended",
 }  # fmt: skip
 # What `make test` runs; with SOAK=1 all kinds run, under both engines and every layer.
 ON_SLURM = {"slurm-scripts", "no-internet", "requeue"}
