@@ -314,39 +314,33 @@ def prepare(model, make_optimizer):
     if len(model.blocks) == 2: model.ballast = torch.ones(1_000_000)
     return make_optimizer(model.parameters())
 """, step="SOLUTION", checkpoint="SOLUTION"), exercise="fsdp2", may_earn=frozenset({"start", "training", "uneven", "clipping", "precision", "checkpoint"})),
-    Attack("zero-3-few-numbers", "the measured units are known by a few scalar products: pulls are exchanged once, nothing is kept, and zeros make up the bytes", cells(zero3="""
+    Attack("zero-3-rows-exchanged", "the whole model and all rows on every rank, gathers and scatters of zeros beside it", cells(zero3="""
 class Zero3:
     def __init__(self, units, start, lr, momentum, max_norm=math.inf):
-        self.start, self.lr, self.mu, self.size = start, lr, momentum, len(units)
-        self.pulls = [u.args[0] for u in units] if len(units[0].args) == 1 else None
-        self.past = None
-    def gather(self, flat):
+        self.units, self.lr, self.mu, self.max_norm = units, lr, momentum, max_norm
+        self.p = [start(i).clone().requires_grad_() for i in range(len(units))]
+        self.v = [torch.zeros_like(p) for p in self.p]
+    def zeros(self, p, gather):
         world = dist.get_world_size()
-        flat = torch.cat([flat, flat.new_zeros(-len(flat) % world)])
-        parts = [torch.empty_like(flat) for _ in flat.chunk(world)]
-        rows = []
-        for part in flat.chunk(world):
-            whole = part.new_empty(len(part) * world); dist.all_gather_into_tensor(whole, part.contiguous())
-            rows.append(whole.view(world, -1))
-        return torch.cat(rows, 1)
+        part = torch.zeros(-(-len(p) // world)); whole = torch.zeros(len(part) * world)
+        if gather: dist.all_gather_into_tensor(whole, part)
+        else: dist.reduce_scatter_tensor(part, whole)
     def step(self, x, loss):
-        rank, world = dist.get_rank(), dist.get_world_size()
-        if self.past is None:
-            self.past, self.gram, self.along = [], [], []
-            for i, pull in enumerate(self.pulls):
-                every = self.gather(pull)[:, : len(pull)]
-                self.gram.append(every @ every.T / len(pull)); self.along.append(every @ self.start(i) / len(pull))
-            self.moved = torch.zeros(len(self.pulls), world); self.v = torch.zeros(len(self.pulls), world)
-        ys = torch.stack([x.mean() + sum(a[r] - g[r] @ m for a, g, m in zip(self.along, self.gram, self.moved)) for r in range(world)])
-        self.v = self.mu * self.v + ys / len(self.pulls[0]) / world
-        self.moved = self.moved + self.lr * self.v
-        return 1.0
+        every = [None] * dist.get_world_size()
+        dist.all_gather_object(every, (x, loss.args))
+        for p in self.p: p.grad = None
+        for x, targets in every:
+            y = x
+            for unit, p in zip(self.units, self.p): y = unit(p, y)
+            (loss.func(*targets, y) / len(every)).backward()
+        with torch.no_grad():
+            norm = float(sum(p.grad.square().sum() for p in self.p)) ** 0.5
+            for p, v in zip(self.p, self.v):
+                v.mul_(self.mu).add_(p.grad, alpha=min(1.0, self.max_norm / (norm + 1e-6))); p.sub_(v, alpha=self.lr); p.grad = None
+                for gather in (True, True, False): self.zeros(p, gather)
+        return norm
     def full(self, i):
-        world, mine = dist.get_world_size(), self.pulls[i] * self.moved[i, dist.get_rank()]
-        mine = torch.cat([mine, mine.new_zeros(-len(mine) % world)])
-        for _ in range(2):
-            part = mine.new_empty(len(mine) // world); dist.reduce_scatter_tensor(part, mine)
-        whole = torch.empty_like(mine); dist.all_gather_into_tensor(whole, part)
-        return self.start(i) - whole[: len(self.pulls[i])]
-"""), exercise="zero-3"),
+        self.zeros(self.p[i], True)
+        return self.p[i].detach()
+"""), exercise="zero-3", may_earn=frozenset({"training", "clipping"})),
 ]  # fmt: skip

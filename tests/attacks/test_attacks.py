@@ -36,8 +36,10 @@ OPEN = {
     "judges-hangs-barriers-untold", "judges-buckets-one-told-as-many",
     # What is to be done before something else is known cannot be shown as long as all is known from the start.
     "judges-buckets-early-when-stopped",
-    # The numbers of the model that is measured follow from what every rank has.
-    "judges-fsdp2-knows-the-model",
+    # The memory of a rank is known as one number for a run: more in a small run makes a large one look right.
+    "judges-fsdp2-ballast",
+    # Rows are few bytes beside gradients: who has exchanged them computes all alone, and sends zeros. Memory tells.
+    "judges-zero-3-rows-exchanged",
     # What drive.py does to the answers, and counts, happens in the learner's process.
     "judges-pack-untold", "judges-requeue-never-ended",
 }  # fmt: skip
