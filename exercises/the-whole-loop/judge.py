@@ -628,6 +628,8 @@ class Measurement:
         weighted = {"tokens": float(total[2])}
         for key in ("loss", "accuracy"):
             weighted[key] = sum(len(p) * ratio(one)[key] for p, one in zip(self.parts, own, strict=True) if one[2]) / self.size
+        means = sum(one["loss"] for one in everything)  # of micro-batches
+        found["metric-divided-twice"] = (everywhere(ratio(total) | {"loss": means / float(total[2])}),)
         found["weighted-by-rows"] = (everywhere(weighted),)
         found["ignored-tokens-counted"] = (
             everywhere({"loss": float(total[0]) / positions, "accuracy": float(total[1]) / positions, "tokens": positions}),
