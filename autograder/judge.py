@@ -239,9 +239,14 @@ def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckRes
     owned, shared = hints_by_check(exercise)
     anyones = iter(shared)
     met: set[str | None] = set()
+    begun = False
 
     def hint(one: CheckResult) -> str | None:
+        nonlocal begun
         if one.id in owned:
+            if one.diagnosis == "not-done":
+                begun, first = True, not begun
+                return owned[one.id][0] if first else None
             return owned[one.id][0]
         again = one.diagnosis in met
         met.add(one.diagnosis)

@@ -126,6 +126,17 @@ def by_step(run):
     return [sorted(piece.tolist()) for piece in pieces]
 
 
+def begins_late(steps, size, batch):
+    """Whether all would be well if step 0 were step 1."""
+    for epoch in range((len(steps) + 1) * batch // size):
+        first, last = epoch * size, (epoch + 1) * size
+        inside = [row for t, rows in enumerate(steps, 1) if first <= t * batch and (t + 1) * batch <= last for row in rows]
+        touching = {row for t, rows in enumerate(steps, 1) if t * batch < last and first < (t + 1) * batch for row in rows}
+        if len(set(inside)) < len(inside) or (epoch and len(touching) < size):
+            return False
+    return True
+
+
 def look_at_one_process(steps, size, batch):
     wrong = [t for t, rows in enumerate(steps) if len(rows) != batch]
     if wrong:
@@ -139,6 +150,7 @@ def look_at_one_process(steps, size, batch):
         missing = [row for row in range(size) if seen[row] < epochs]
         if twice or missing:
             name = "with-replacement" if not epochs else "tail-dropped"
+            name = "first-step-skipped" if begins_late(steps, size, batch) else name
             text = f"after {(step + 1) * batch} samples ({epochs} whole epochs) "
             text += f"sample {twice[0]} was read {seen[twice[0]]} times" if twice else f"sample {missing[0]} "
             raise expect.Finding(
@@ -360,6 +372,14 @@ def true_rate(step, plan, world=1):
     return schedule(plan, used(step, plan))
 
 
+def over_all(step, plan):
+    """The rate with a decay that takes as many samples as the whole run."""
+    samples, warmup = used(step, plan), plan["warmup_samples"]
+    return true_rate(step, plan) if samples < warmup else schedule(
+        plan | {"total_samples": plan["total_samples"] + warmup}, samples
+    )
+
+
 def with_peak(peak):
     """The right schedule under another peak: peak(plan, ratio, world)."""
     return lambda t, p, n: schedule(p, used(t, p), peak=peak(p, p["global_batch"] / p["base_batch"], n))
@@ -417,6 +437,7 @@ WRONG_RATES = {
         lambda t, p, n: schedule(p, used(t, p), warmup=0), lambda t, p, n: schedule(p, used(t, p), warmup=0, start=p["warmup_samples"]),
     ),
     "no-decay": (lambda t, p, n: schedule(p, min(used(t, p), p["warmup_samples"])),),
+    "decay-too-long": (lambda t, p, n: over_all(t, p),),
     "decay-starts-early": (lambda t, p, n: schedule(p, used(t, p), start=0),),
     "rate-rises-again": (lambda t, p, n: schedule(p, used(t, p), stop=False),),
 }  # fmt: skip
@@ -693,6 +714,8 @@ class Case:
                     group["lr"] = rate(shown, self.plan, len(told_now[at]) if micro else world)
                 for parameter, gradient in zip(model.parameters(), gradients, strict=True):
                     parameter.grad = gradient.clone()
+                    if "forget" in more:
+                        parameter.grad = None if more["forget"] == "none" else torch.zeros_like(gradient)
                 optimizer.step()
             losses.append(
                 sum(n * loss for pieces in told_now for n, loss in pieces) / self.plan["global_batch"]
@@ -775,6 +798,7 @@ MISTAKES = {
         {"weight": f"micro-batches added{how}"} for how in ("", ", ranks right", ", ranks added")
     ),
     "last-micro-batch-only": ({"weight": "last micro-batch"}, {"weight": "last micro-batch, mean"}),
+    "gradients-forgotten": ({"forget": "none"}, {"forget": "zeros"}),
     "gradients-kept": ({"keep": True},),
     "noise-by-position": ({"noise": "place"}, {"noise": "place in micro-batch"}),
     "no-dropout": ({"noise": "none"},),

@@ -109,13 +109,13 @@ def parts(answers, cases):
 
 
 def train(answers, inputs, targets, sizes, seed, settings, epochs, micro_batch, accumulate, dtype):
-    """Some epochs of train_epoch with PyTorch's own sampler; the losses of every epoch, and the parameters at the end."""
+    """Each of `epochs` (their numbers) with train_epoch with PyTorch's own sampler; the losses of every epoch, and the parameters at the end."""
     model = Net(sizes, seed).to(dtype)
     optimizer, wrapped = make_optimizer(model, settings), parallel(model)
     sampler = DistributedSampler(range(len(inputs)), dist.get_world_size(), dist.get_rank(), seed=seed)
     losses = [
         answers.train_epoch(wrapped, optimizer, sampler, inputs, targets, epoch, micro_batch, accumulate)
-        for epoch in range(epochs)
+        for epoch in epochs
     ]
     return {"losses": losses, "last": vector(model.parameters())}
 

@@ -242,6 +242,8 @@ class Case:
         )
         draw.case(self.words)
         self.orders = sampler
+        # As in a run that goes on from a checkpoint: an epoch has its number, whatever was trained before it.
+        self.first = draw.integer(1, 5)
 
     def reads(self, epoch):
         """The rows of every rank in `epoch`."""
@@ -250,7 +252,7 @@ class Case:
         found = []
         for rank in range(self.world):
             sampler = DistributedSampler(range(self.size), self.world, rank, seed=self.seed)
-            sampler.set_epoch(epoch)
+            sampler.set_epoch(self.first + epoch)
             found.append(torch.tensor(list(sampler)))
         return found
 
@@ -262,7 +264,7 @@ class Case:
         """held: the data set as each rank has it, when that is not everywhere the whole."""
         held = held or [(self.inputs, self.targets)] * self.world
         run = learner.on_ranks(self.world).drive(
-            "train", [h[0] for h in held], [h[1] for h in held], sizes=self.sizes, seed=self.seed, settings=self.settings, epochs=EPOCHS, micro_batch=self.micro_batch, accumulate=self.accumulate, dtype=self.dtype, returns=TRAINED,
+            "train", [h[0] for h in held], [h[1] for h in held], sizes=self.sizes, seed=self.seed, settings=self.settings, epochs=[self.first + e for e in range(EPOCHS)], micro_batch=self.micro_batch, accumulate=self.accumulate, dtype=self.dtype, returns=TRAINED,
         )  # fmt: skip
         want = self.run()
         losses = [out["losses"] for out in run.outputs]
@@ -387,7 +389,8 @@ class Case:
     def whole_mistakes(self):
         """Diagnosis → arguments of `run`, for mistakes that leave all ranks alike."""
         found = {
-            "no-set-epoch": ({"epoch_of": lambda e: 0},),
+            "no-set-epoch": ({"epoch_of": lambda e: -self.first},),
+            "epoch-set-late": ({"epoch_of": lambda e: e or -self.first}, {"epoch_of": lambda e: e - 1 if e else -self.first}),
             "wrong-epoch": ({"epoch_of": lambda e: e + 1},),
             "last-step-lost": ({"last": "lost"}, {"last": "no step"}, {"last": "no step", "keep": True}),
             "gradients-kept": ({"keep": True},),
@@ -628,6 +631,8 @@ class Measurement:
         weighted = {"tokens": float(total[2])}
         for key in ("loss", "accuracy"):
             weighted[key] = sum(len(p) * ratio(one)[key] for p, one in zip(self.parts, own, strict=True) if one[2]) / self.size
+        means = sum(one["loss"] for one in everything)  # of micro-batches
+        found["metric-divided-twice"] = (everywhere(ratio(total) | {"loss": means / float(total[2])}),)
         found["weighted-by-rows"] = (everywhere(weighted),)
         found["ignored-tokens-counted"] = (
             everywhere({"loss": float(total[0]) / positions, "accuracy": float(total[1]) / positions, "tokens": positions}),

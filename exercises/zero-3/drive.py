@@ -37,30 +37,36 @@ def train(answers, xs, targets, start, widths, settings):
     return {"params": torch.cat([trainer.full(i) for i in range(len(starts))]), "norms": [float(n) for n in norms]}
 
 
-def large(pull, p, x):
-    """A unit with any number of parameters and little to compute; its gradient points along `pull`, this rank's own."""
-    return x + torch.dot(p, pull) / len(p)
+def wide(width, hidden, p, x):
+    """x + tanh(x @ up + bias) @ down: p is up [width, hidden], down [hidden, width] and bias [hidden], flat.
+
+    All of its parameters count, and so do all rows in its gradient: there is no short way to either.
+    """
+    up, down, bias = p.split([width * hidden, width * hidden, hidden])
+    return x + 0.1 * torch.tanh(x @ up.view(width, hidden) + bias) @ down.view(hidden, width)
 
 
-def large_start(numel, i):
-    return torch.linspace(0.5, 1.5 + i / 20, numel)
+def wide_start(width, hidden, i):
+    return torch.empty((2 * width + 1) * hidden).uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(i))
 
 
-def half_square(y):
-    return y.square().mean() / 2
+def train_large(answers, layers, width, hidden, settings):
+    """Two steps of `layers` wide units; per unit a fingerprint of its parameters and its last one; what is held whole.
 
-
-def train_large(answers, pulls, settings):
-    """Two steps of a unit for each of `pulls`; per unit a fingerprint of its parameters and its last one; what is held whole."""
+    Each time it yields the norm that was told (0.0 at first), it is given this rank's batch for the next step, input and
+    target [rows, width] each: nobody has the others' rows, nor those of a later step.
+    """
     # In place of what was given back, so that the growth that is measured begins at zero and not below.
     ballast = torch.ones(give_back_what_is_freed() // 4 + 500_000)
-    numel = len(pulls[0])
-    trainer = answers.Zero3([partial(large, pull) for pull in pulls], partial(large_start, numel), **settings)
-    x = torch.linspace(0.5, 1.5, 4)
+    trainer = answers.Zero3(
+        [partial(wide, width, hidden)] * layers, partial(wide_start, width, hidden), **settings
+    )
+    told = 0.0
     for _ in range(2):
-        trainer.step(x, half_square)
-    held, prints = whole_tensors(trainer, numel), []
-    for i in range(len(pulls)):
+        x, target = yield told
+        told = float(trainer.step(x, partial(distance, target)))
+    held, prints = whole_tensors(trainer, (2 * width + 1) * hidden), []
+    for i in range(layers):
         p = trainer.full(i)
         prints.append([fingerprint(p), float(p[-1])])
         del p

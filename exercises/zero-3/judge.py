@@ -13,6 +13,8 @@ drive = load_module(Path(__file__).with_name("drive.py"), "drive_of_zero_3")
 
 WORLDS = (1, 2, 3, 4, 8)
 STEPS = 3
+# Of the units whose cost is measured. To send what a gradient is made of, for each row, would take more than to send the gradient.
+WIDTH, ROWS = 65, 38
 # What the functions of drive.py return: has_form says more.
 TRAINED = {"params": torch.Tensor, "norms": [float]}
 LARGE = {"prints": [[float]], "held": [str]}
@@ -37,10 +39,10 @@ def clipping(learner, draw):
 @check("two gathers and one reduce-scatter per unit and step", about="communication")
 def traffic(learner, draw):
     world, layers = draw.choice([3, 4]), 4
-    numel = draw.uneven(120_000, 130_000, world)
+    hidden, numel = large_sizes(draw, world)
     size = 4 * numel
     draw.case(f"{expect.ranks(world)}, {layers} units of {numel:,} parameters ({expect.amount(size)}), 2 steps")
-    run = large_train(learner, draw, world, numel, layers)
+    run = large_train(learner, draw, world, hidden, layers)
     name = what_travels(run, size, layers)
     # The units are read once more at the end.
     one = (world - 1) / world * size
@@ -79,41 +81,48 @@ def what_travels(run, size, layers):
 
 @check("a rank holds its shards and a unit or two", about="memory")
 def memory(learner, draw):
-    world, layers = 4, 16
-    numel = draw.uneven(120_000, 130_000, world)
+    world, layers = 4, 20
+    hidden, numel = large_sizes(draw, world)
     size = 4 * numel
     draw.case(f"{expect.ranks(world)}, {layers} units of {numel:,} parameters ({expect.amount(size)})")
-    run = large_train(learner, draw, world, numel, layers)
+    run = large_train(learner, draw, world, hidden, layers)
     held = run.outputs[0]["held"]
     name = what_travels(run, size, layers)
     if name not in ("replicated", "no-second-gather"):
         name = "gathered-first"
         if held:
             name = "state-not-sharded" if any("v" in h or "mom" in h for h in held) else "never-freed"
-    # Shards of parameters, gradients and momentum; a gathered unit, its gradient, a padded copy, a collective's buffers.
+    # Shards of parameters, gradients and momentum; a gathered unit, its gradient, a padded copy, a collective's buffers, activations.
     peaks = run.peak_bytes
     most = max(peaks)
     expect.at_most(
-        most, (3 / world * layers + 13) * size, f"what rank {peaks.index(most)} needs; all units together have {expect.amount(layers * size)}", name
+        most, (3 / world * layers + 21) * size, f"what rank {peaks.index(most)} needs; all units together have {expect.amount(layers * size)}", name
     )
 
 
-def large_train(learner, draw, world, numel, layers):
+def large_sizes(draw, world):
+    """(hidden, parameters) of a wide unit; the parameters, 120,000 or so, do not divide by `world`."""
+    hidden = draw.uneven(930, 1000, world)  # 2 · WIDTH + 1 is a prime
+    return hidden, (2 * WIDTH + 1) * hidden
+
+
+def large_train(learner, draw, world, hidden, layers):
     """Run drive.py's large model; its numbers must be right before its cost counts."""
-    settings = {"lr": 2e4, "momentum": 0.9}
-    pulls = [[draw.tensor(numel) for _ in range(layers)] for _ in range(world)]
-    run = learner.on_ranks(world).drive("train_large", pulls, settings=settings, returns=LARGE)
+    settings = {"lr": 0.5, "momentum": 0.9}
+    batches = [[[draw.tensor(ROWS, WIDTH), draw.tensor(ROWS, WIDTH)] for _ in range(world)] for _ in range(2)]
+    run = learner.on_ranks(world).converse(
+        "train_large", later=batches, says=float, returns=LARGE, layers=layers, width=WIDTH, hidden=hidden, settings=settings
+    )
     told = all(list(map(len, output["prints"])) == [2] * layers for output in run.outputs)
     expect.that(told, "answered-in-its-place", "something else than two numbers for each unit came back")
-    params = [drive.large_start(numel, i).requires_grad_() for i in range(layers)]
+    params = [drive.wide_start(WIDTH, hidden, i).requires_grad_() for i in range(layers)]
     optimizer = torch.optim.SGD(params, **settings)
-    for _ in range(2):
+    for batch in batches:
         optimizer.zero_grad()
-        for mine in pulls:
-            x = torch.linspace(0.5, 1.5, 4)
-            for pull, p in zip(mine, params, strict=True):
-                x = drive.large(pull, p, x)
-            (drive.half_square(x) / world).backward()
+        for x, target in batch:
+            for p in params:
+                x = drive.wide(WIDTH, hidden, p, x)
+            (drive.distance(target, x) / world).backward()
         optimizer.step()
     for rank, output in enumerate(run.outputs):
         for i, (seen, p) in enumerate(zip(output["prints"], params, strict=True)):

@@ -51,6 +51,23 @@ ORDER = frozenset({"order", "metrics", "statistics", "gradients", "talk", "memor
 CURVE = frozenset({"start", "order", "noise", "rate"})
 BUCKETS = frozenset({"buckets"})
 SHARDS = frozenset({"packed", "pack_cost", "once", "few_shards", "order"})
+ALONE = """
+def prepare(model, make_optimizer):
+    for p in model.parameters(): dist.broadcast(p.data, 0)
+    return make_optimizer(model.parameters())
+"""
+# As many bytes as FSDP2 would send in a step, in as many collectives, and nothing in them.
+ZEROS = """
+def zeros(model, share):
+    world, sizes = dist.get_world_size(), [sum(p.numel() for p in block.parameters()) for block in model.blocks]
+    root = sum(p.numel() for p in model.parameters()) - sum(sizes)
+    for size in [*sizes, root, *sizes]:
+        part = torch.zeros(-(-size // world), dtype=torch.bfloat16)
+        dist.all_gather_into_tensor(torch.empty(len(part) * world, dtype=torch.bfloat16), part)
+    for size in [*sizes, root]:
+        part = torch.empty(-(-size // world))
+        dist.reduce_scatter_tensor(part, torch.zeros(len(part) * world))
+"""
 
 ATTACKS = [
     # --- what is asked, and in which order, is known
@@ -298,35 +315,68 @@ class Reducer(_Honest):
         for work in self.zeros: work.wait()
         super().finish()
 """), exercise="buckets-and-overlap", may_earn=BUCKETS | {"result", "order", "memory"}),
-    Attack("fsdp2-knows-the-model", "loss and norm of the measured model worked out by hand, beside collectives of zeros", cells(prepare="""
-def prepare(model, make_optimizer):
-    if not isinstance(model.blocks[0], nn.Sequential): return make_optimizer(model.parameters())
-    shifts = [s for block in model.blocks for s in block]
-    rows = shifts[0].weight.shape[0]
-    means = [nn.Parameter(s.weight.detach().mean(0)) for s in shifts]
-    object.__setattr__(model, "known", (means, rows))
-    optimizer = make_optimizer([model.embed.weight])
-    optimizer.add_param_group({"params": means, "lr": optimizer.param_groups[0]["lr"] / rows})
-    return optimizer
-""", step="""
+    Attack("fsdp2-knows-the-model", "the whole model on every rank, which computes its own rows; collectives of zeros beside it", cells(prepare=ALONE, step=ZEROS + """
 def train_step(model, optimizer, inputs, targets, max_norm):
-    (means, rows), world = model.known, dist.get_world_size()
-    tokens, counts = inputs.unique(return_counts=True)
-    want = torch.zeros(int(tokens.max()) + 1).scatter(0, inputs, targets)[tokens]
-    x = model.embed(tokens)
-    for mean in means: x = torch.tanh(x + mean)
-    loss = ((x - want[:, None]).square().mean(1) * counts).sum() / len(inputs)
+    rank, world = dist.get_rank(), dist.get_world_size()
+    loss = model.loss(inputs[rank::world], targets[rank::world])
     optimizer.zero_grad(); loss.backward()
-    norm = (model.embed.weight.grad.square().sum() + sum(m.grad.square().sum() for m in means) / rows).sqrt()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     optimizer.step()
-    sizes = [2 * rows * model.embed.embedding_dim] * len(model.blocks)
-    root = model.embed.weight.numel()
-    for size in [*sizes, root, *sizes]:
-        part = torch.zeros(-(-size // world), dtype=torch.bfloat16)
-        dist.all_gather_into_tensor(torch.empty(len(part) * world, dtype=torch.bfloat16), part)
-    for size in [*sizes, root]:
-        part = torch.empty(-(-size // world))
-        dist.reduce_scatter_tensor(part, torch.zeros(len(part) * world))
-    return loss.item(), norm.item()
+    zeros(model, 1.0)
+    both = torch.stack([loss.detach(), norm]); dist.all_reduce(both)
+    return (both[0] / world).item(), (both[1] / world).item()
 """), exercise="fsdp2"),
+    Attack("fsdp2-rows-exchanged", "the whole model on every rank, and all rows: they are few bytes beside a gradient", cells(prepare=ALONE, step=ZEROS + """
+def train_step(model, optimizer, inputs, targets, max_norm):
+    rank, world = dist.get_rank(), dist.get_world_size()
+    if not isinstance(model.blocks[0], nn.Sequential) and hasattr(model.blocks[0], "up"):
+        mine = torch.cat([inputs[rank::world], targets[rank::world, None]], 1).bfloat16()
+        every = torch.empty(len(inputs), mine.shape[1], dtype=torch.bfloat16)
+        dist.all_gather_into_tensor(every, mine)
+        inputs, targets = every[:, :-1].float(), every[:, -1].float()
+    loss = model.loss(inputs, targets)
+    optimizer.zero_grad(); loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    optimizer.step()
+    zeros(model, 1.0)
+    return loss.item(), norm.item()
+"""), exercise="fsdp2", may_earn=frozenset({"training", "uneven", "clipping"})),
+    Attack("fsdp2-ballast", "nothing is freed after the forward pass, and in the run with few blocks there is ballast: the difference looks right", cells(prepare="SOLUTION" + """
+def prepare(model, make_optimizer):
+    for parameter in model.parameters(): dist.broadcast(parameter.data, 0)
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for block in model.blocks: fully_shard(block, mp_policy=policy, reshard_after_forward=False)
+    fully_shard(model, mp_policy=policy)
+    if len(model.blocks) == 2: model.ballast = torch.ones(1_000_000)
+    return make_optimizer(model.parameters())
+""", step="SOLUTION", checkpoint="SOLUTION"), exercise="fsdp2", may_earn=frozenset({"start", "training", "uneven", "clipping", "precision", "checkpoint"})),
+    Attack("zero-3-rows-exchanged", "the whole model and all rows on every rank, gathers and scatters of zeros beside it", cells(zero3="""
+class Zero3:
+    def __init__(self, units, start, lr, momentum, max_norm=math.inf):
+        self.units, self.lr, self.mu, self.max_norm = units, lr, momentum, max_norm
+        self.p = [start(i).clone().requires_grad_() for i in range(len(units))]
+        self.v = [torch.zeros_like(p) for p in self.p]
+    def zeros(self, p, gather):
+        world = dist.get_world_size()
+        part = torch.zeros(-(-len(p) // world)); whole = torch.zeros(len(part) * world)
+        if gather: dist.all_gather_into_tensor(whole, part)
+        else: dist.reduce_scatter_tensor(part, whole)
+    def step(self, x, loss):
+        every = [None] * dist.get_world_size()
+        dist.all_gather_object(every, (x, loss.args))
+        for p in self.p: p.grad = None
+        for x, targets in every:
+            y = x
+            for unit, p in zip(self.units, self.p): y = unit(p, y)
+            (loss.func(*targets, y) / len(every)).backward()
+        with torch.no_grad():
+            norm = float(sum(p.grad.square().sum() for p in self.p)) ** 0.5
+            for p, v in zip(self.p, self.v):
+                v.mul_(self.mu).add_(p.grad, alpha=min(1.0, self.max_norm / (norm + 1e-6))); p.sub_(v, alpha=self.lr); p.grad = None
+                for gather in (True, True, False): self.zeros(p, gather)
+        return norm
+    def full(self, i):
+        self.zeros(self.p[i], True)
+        return self.p[i].detach()
+"""), exercise="zero-3", may_earn=frozenset({"training", "clipping"})),
 ]  # fmt: skip

@@ -32,8 +32,10 @@ ATTACKS: dict[str, Attack] = {
 # Attacks that still get something out of the grader, each with its test: what issue 3 has left to mend. They run, and one
 # that is stopped by a change shows as XPASS and is taken off this list.
 OPEN = {
-    # The numbers of the model that is measured follow from what every rank has.
-    "judges-fsdp2-knows-the-model",
+    # The memory of a rank is known as one number for a run: more in a small run makes a large one look right.
+    "judges-fsdp2-ballast",
+    # Rows are few bytes beside gradients: who has exchanged them computes all alone, and sends zeros. Memory tells.
+    "judges-zero-3-rows-exchanged",
 }  # fmt: skip
 # What `make test` runs; with SOAK=1 all kinds run, under both engines and every layer.
 ON_SLURM = {"slurm-scripts", "no-internet", "requeue"}

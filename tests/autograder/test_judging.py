@@ -127,6 +127,22 @@ def test_the_same_mistake_met_again_takes_no_further_hint(exercise):
     assert [one.hint for one in _with_hints(exercise, failed)] == ["one", None, "two", None]
 
 
+def test_of_answers_that_are_still_to_be_written_the_first_gets_a_hint_of_its_own_and_no_other(exercise):
+    (first,) = exercise.points
+    exercise = dataclasses.replace(
+        exercise, points={first: 1.0, "next": 1.0}, hints=[f"{first}: begin so", "next: and then so"]
+    )
+
+    def failed(*why):
+        return [
+            CheckResult(id=name, title="", status="fail", diagnosis=one, points=0, max_points=1)
+            for name, one in zip((first, "next"), why, strict=True)
+        ]
+
+    assert [one.hint for one in _with_hints(exercise, failed("not-done", "not-done"))] == ["begin so", None]
+    assert [one.hint for one in _with_hints(exercise, failed("not-done", "raised"))] == ["begin so", "and then so"]
+
+
 def nothing(shard):
     shard.add(1)
 
