@@ -1,11 +1,12 @@
 """Several processes share the tests (`-n`): a file goes to one of them whole, so that what it prepares is prepared once.
 
 The tests of exercises are a third of all and need nothing but a sandbox, which stays from one to the next: they come last, one
-by one, and fill what time the files leave.
+by one, and fill what time the files leave. Attacks, the longest file, come in three parts.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 
@@ -17,7 +18,10 @@ class ByFile(LoadScopeScheduling):
     """Whole files, those with most tests first; of test_exercises.py, single tests."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
+        file, _, name = nodeid.partition("::")
+        if file.endswith("test_attacks.py"):
+            part = re.search(r"own_wall|\[(judges|meter)-", name)
+            return f"{file}:{part[0] if part and part[0] == 'own_wall' else 'meters' if part else 'others'}"
         return nodeid if file.endswith("test_exercises.py") else file
 
 

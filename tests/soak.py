@@ -1,6 +1,6 @@
 """`make soak`: the long forms of the tests, hours of them, and what they found, for the security page.
 
-    python -m tests.soak [--lint-runs N] [--only attacks|faults|fuzz|flakes]
+    python -m tests.soak [--lint-runs N] [--only attacks|faults|fuzz|jobs|flakes]
 
 Attacks under both engines, 200 kills, 20,000 malformed inputs, and the whole of `autograder lint` again and again with
 every core busy. Writes book/_data/soak.json; `python -m tests.soak --page` makes the table of the security page from it.
@@ -27,12 +27,13 @@ LONG = {
     "attacks": ("Hostile submissions, under both engines", "attacks"),
     "faults": ("Faults: the grader or a part of it killed, the machine failing", "faults"),
     "fuzz": ("Malformed notebooks and messages", "fuzz"),
+    "jobs": ("Job scripts and trainings on a miniature of every machine", "aboard/test_jobs.py"),
 }
 
 
 def tests(folder: str) -> dict[str, Any]:
     """Run tests/FOLDER in its long form: how many tests, or kills or inputs where a test tries many; failures; seconds."""
-    report = ROOT / "build" / f"soak-{folder}.xml"
+    report = ROOT / "build" / f"soak-{Path(folder).stem}.xml"
     report.parent.mkdir(exist_ok=True)
     start = time.monotonic()
     subprocess.run(
@@ -114,7 +115,7 @@ def main() -> None:
     data: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else {}
     if not asked.page:
         for key in [asked.only] if asked.only else [*LONG, "flakes"]:
-            data[key] = flakes(asked.lint_runs) if key == "flakes" else tests(key)
+            data[key] = flakes(asked.lint_runs) if key == "flakes" else tests(LONG[key][1])
             data[key]["date"] = datetime.date.today().isoformat()
             data["machine"] = (
                 f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"

@@ -57,8 +57,11 @@ class Warden:
                 self._look()
                 look_at = time.monotonic() + LOOK_S
             elif self.growth and time.monotonic() > sample_at:
+                began = time.thread_time()
                 self.growth.sample()
-                sample_at = time.monotonic() + SAMPLE_S / 2  # not after each of many things that folders tell
+                # Not after each of many things that folders tell; and many ranks are not looked at for more than a
+                # twentieth of a core, which they could use themselves.
+                sample_at = time.monotonic() + max(SAMPLE_S / 2, 19 * (time.thread_time() - began))
             if self.control not in ready:
                 continue
             try:

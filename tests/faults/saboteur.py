@@ -55,13 +55,17 @@ def kill(pid: int) -> bool:
         return False
 
 
-def still_running(pids: set[int]) -> set[int]:
-    found = set()
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if state not in "ZX":
-            found.add(pid)
-    return found
+Identity = tuple[int, str]  # process id, and when it was started: ids come back, on a busy machine within a minute
+
+
+def identity(pid: int) -> Identity | None:
+    """None when it has ended, or is a corpse."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else (pid, fields[19])
+
+
+def still_running(started: set[Identity]) -> set[Identity]:
+    return {one for one in started if identity(one[0]) == one}

@@ -20,7 +20,7 @@ import pytest
 from autograder.store import read_result
 from tests.changed_machine import WITHOUT_BUBBLEWRAP, root_only
 from tests.faults.conftest import LEARNERS, Batch
-from tests.faults.saboteur import ROOMS, SERVICES, kill, parts, still_running
+from tests.faults.saboteur import ROOMS, SERVICES, Identity, identity, kill, parts, still_running
 
 SOAK = bool(os.environ.get("SOAK"))
 VOYAGES = 7 if SOAK else 1  # behind each wall
@@ -35,7 +35,7 @@ class Voyage:
         self.batch, self.folder, self.number, self.wall = batch, folder, number, wall
         self.out = folder / "results"
         self.chance = random.Random(number)
-        self.started: set[int] = set()
+        self.started: set[Identity] = set()
         self.killed: list[str] = []
 
     def disturbed_run(self, run: int) -> None:
@@ -82,7 +82,7 @@ class Voyage:
 
     def _look(self, grader: subprocess.Popen[str]) -> dict[str, list[int]]:
         found = parts(grader.pid)
-        self.started |= {pid for pids in found.values() for pid in pids}
+        self.started |= {one for pids in found.values() for pid in pids if (one := identity(pid))}
         return found
 
     def _all_gone(self) -> None:
