@@ -31,9 +31,15 @@ def main() -> None:
 
 def step_inside(control: socket.socket, as_user: int) -> None:
     """Go on in namespaces of this server's own, as process 1 of them and `as_user`; before any thread exists."""
+    parent = os.getppid()
     uid, gid = become_nobody_if_root()
     k.unshare(k.CLONE_NEWUSER | k.CLONE_NEWNS | k.CLONE_NEWNET | k.CLONE_NEWPID)
     k.map_ids(as_user, uid, gid)
+    # Bubblewrap has asked for this already, but a change of identity makes the kernel forget it: then a server whose grader is
+    # killed would go on until it is warm before it notices.
+    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
     child = os.fork()
     if child:
         control.close()

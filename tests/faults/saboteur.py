@@ -69,3 +69,16 @@ def identity(pid: int) -> Identity | None:
 
 def still_running(started: set[Identity]) -> set[Identity]:
     return {one for one in started if identity(one[0]) == one}
+
+
+def described(started: set[Identity]) -> list[str]:
+    """Of each its id, its parent's, its state and its command line."""
+    lines = []
+    for pid, _ in sorted(started):
+        try:
+            state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            lines.append(f"{pid} below {parent}, {state}: {' '.join(words[-4:])}")
+        except OSError:
+            continue
+    return lines

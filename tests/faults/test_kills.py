@@ -20,7 +20,7 @@ import pytest
 from autograder.store import read_result
 from tests.changed_machine import WITHOUT_BUBBLEWRAP, root_only
 from tests.faults.conftest import LEARNERS, Batch
-from tests.faults.saboteur import ROOMS, SERVICES, Identity, identity, kill, parts, still_running
+from tests.faults.saboteur import ROOMS, SERVICES, Identity, described, identity, kill, parts, still_running
 
 SOAK = bool(os.environ.get("SOAK"))
 VOYAGES = 7 if SOAK else 1  # behind each wall
@@ -89,7 +89,8 @@ class Voyage:
         end = time.monotonic() + 10
         while still_running(self.started) and time.monotonic() < end:
             time.sleep(0.02)
-        assert not still_running(self.started), "a process outlived the grader"
+        left = described(still_running(self.started))
+        assert not left, f"outlived a grader of which {self.killed[-3:]} were killed: {left}"
 
     def finished(self) -> dict[Path, int]:
         """When each result was written; whichever file can be seen is whole."""
