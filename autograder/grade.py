@@ -93,6 +93,7 @@ class Grader:
         from autograder.sandbox.host import SandboxRoom
 
         judge, drive = self.judge_of(exercise)
+        self.sandbox.renew_if_stale()
         start = time.monotonic()
         room = SandboxRoom(self.sandbox, exercise.limits, drive)
         try:

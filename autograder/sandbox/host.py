@@ -40,6 +40,8 @@ class Sandbox:
 
     def __init__(self, ranks: int = 8, layer: str | None = None) -> None:
         self.open_rooms: dict[int, socket.socket] = {}
+        self.stale = False  # files went through the server: later rooms would be measured with what they left in its heap
+        self._asked = ranks
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         reasons = []
         for name in LADDER if layer is None else (layer,):
@@ -91,6 +93,13 @@ class Sandbox:
         else:
             self.layers = ["Landlock", "rlimits", *filters, "no network, one process"]
         self._try_a_room()
+
+    def renew_if_stale(self) -> None:
+        """Start anew, if need be; between submissions, when no room is open. Raises SandboxError."""
+        if self.stale:
+            self.close()
+            self._start(self.layer, self._asked)
+            self.stale = False
 
     def _how(self, layer: str, control_fd: int, ranks: int) -> Start:
         if layer in WALLS:
@@ -311,6 +320,7 @@ class SandboxRoom:
                 self.sandbox.ask("watch", ranks=count, kernel=self.in_kernel)
             for rank in range(count):
                 socks.append(self._call_room(rank))
+            self.sandbox.stale |= call.files is not None
             self._give_folders(call, count)
             if call.end_after:
                 run = lead(socks, call, limit=64 * 2**20)

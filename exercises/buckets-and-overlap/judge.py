@@ -344,7 +344,7 @@ class Tower:
 )
 def collectives(learner, draw):
     # So small that the messages of several collectives cannot be taken for data of one.
-    tower, steps = Tower(draw, draw.choice([3, 4]), (9_001, 11_001)), 2
+    tower, steps = Tower(draw, draw.choice([3, 4]), (9_001, 11_001)), 6
     draw.case(f"{tower.words}, {steps} steps")
     run = tower.run(learner, draw, steps)
     run.ops()  # compares with the kernel's count

@@ -1090,20 +1090,26 @@ def traffic(learner, draw):
         expect.at_least(least, 0.9 * bound, f"{where} {counted.index(least)} in {steps} steps", "too-little-traffic")
 
 
-def others_lost(draw, whole, mine, vocabulary):
-    """The data set as a rank has it: the rows `mine`, and noise in all others."""
+def others_lost(draw, whole, mine, vocabulary, predicted=False):
+    """The data set as a rank has it: the rows `mine`, and noise in all others; `predicted`: noise that a Parrot is right in."""
     held = draw_tokens(draw, len(whole[0]), vocabulary)
+    if predicted:
+        inputs, targets = held
+        targets[targets != IGNORE] = inputs[targets != IGNORE]
     for tensor, true in zip(held, whole, strict=True):
         tensor[mine] = true[mine]
     return held
 
 
 def held_for_evaluation(learner, draw, whole, world, vocabulary):
-    """The data set as each rank has it: the rows that ShardSampler gives it for evaluation, and noise in all others."""
+    """The data set as each rank has it: the rows that ShardSampler gives it for evaluation, and noise in all others.
+
+    Of the true rows a Parrot gets hardly any right: who reads noise has another loss and another accuracy.
+    """
     (parts,) = learner.drive("parts", [(len(whole[0]), world, False)], returns=[[[None]]])
     usable = all(type(i) is int and 0 <= i < len(whole[0]) for mine in parts for i in mine)
     expect.that(usable, "result-first", "ShardSampler gives numbers that are none of a sample")
-    return [others_lost(draw, whole, mine, vocabulary) for mine in parts]
+    return [others_lost(draw, whole, mine, vocabulary, predicted=True) for mine in parts]
 
 
 def are_close(got, want):

@@ -3,6 +3,7 @@
 fails: training as reads-others-rows
 fails: loop as not-together
 fails: traffic as result-first
+fails: memory as result-first
 """
 # %% train
 import copy
