@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-# One more than there are cores: the tests of the miniature supercomputer and of hostile code often wait. Three take 5 GB of memory.
+# One more than there are cores: the tests of the miniature supercomputer and of hostile code often wait.
 WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 5)))
 .PHONY: help venv system slurm demo test lint course book bench soak gpu-figures lock clean
 
