@@ -107,7 +107,8 @@ def _sandbox(layer: str) -> Finding:
         return Finding(name, False, "needs Linux", needed, "Grade on Linux or in WSL; `check` works here.")
     from autograder.errors import SandboxError
     from autograder.exercise import Limits
-    from autograder.sandbox.host import RoomGone, Sandbox, SandboxRoom
+    from autograder.sandbox.host import Sandbox
+    from autograder.sandbox.room_host import RoomGone, SandboxRoom
 
     try:
         with Sandbox(1, layer) as sandbox, tempfile.NamedTemporaryFile(dir=os.path.expanduser("~")) as canary:

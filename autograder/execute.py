@@ -27,7 +27,7 @@ from autograder.exercise import Limits
 from autograder.verdict import CellResult, exception_in_words, without_cell_file
 
 if TYPE_CHECKING:
-    from autograder.sandbox.host import SandboxRoom
+    from autograder.sandbox.room_host import SandboxRoom
 
 logging.getLogger("papermill").setLevel(logging.ERROR)  # "unknown parameter", once per notebook
 
@@ -108,7 +108,7 @@ class _Execution:
 
     def cell(self, cell: NotebookNode, index: int) -> bool:
         """Run one code cell; True when it went well."""
-        from autograder.sandbox.host import RoomGone
+        from autograder.sandbox.room_host import RoomGone
 
         if time.monotonic() > self.deadline:
             self.deadly.add(index)
@@ -128,7 +128,7 @@ class _Execution:
 
     def _deadly(self, index: int, status: Any, message: str) -> bool:
         """Go on in a fresh process that has run what came before."""
-        from autograder.sandbox.host import RoomGone
+        from autograder.sandbox.room_host import RoomGone
 
         self.deadly.add(index)
         self.outcome[index] = (status, message)
@@ -157,7 +157,7 @@ class _Execution:
     def by_kernel(self, assembled: NotebookNode) -> NotebookNode:
         """Stock papermill in the room; again without a cell that ended or hung the kernel, until one is left alive."""
         from autograder.errors import SandboxError
-        from autograder.sandbox.host import RoomGone
+        from autograder.sandbox.room_host import RoomGone
 
         # With a cell for the parameters of its own, the notebook has the same cells under both engines.
         notebook = papermill.execute_notebook(assembled, None, parameters=PARAMETERS, prepare_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -62,7 +62,7 @@ class Grader:
         # own doing is what happens twice.
         seen: list[object] = []
         for _ in range(ATTEMPTS):
-            result, executed = self._attempt(learner, exercise, submission, lambda check: None)
+            result, executed = self._attempt(learner, exercise, submission)
             if not executed.process_ended and not any(c.diagnosis == "died" for c in result.checks):
                 break
             outcome = _outcome(result)
@@ -77,9 +77,10 @@ class Grader:
         exercise: Exercise,
         submission: Submission,
         on_check: Callable[[CheckResult], None] = lambda result: None,
+        only: Collection[str] | None = None,
     ) -> tuple[Result, NotebookNode]:
-        """Grade answers that have been read already, once."""
-        result, executed = self._attempt(learner, exercise, submission, on_check)
+        """Grade answers that have been read already, once; by the checks named in `only`, or by all."""
+        result, executed = self._attempt(learner, exercise, submission, on_check, only)
         return result, executed.notebook
 
     def _attempt(
@@ -87,13 +88,15 @@ class Grader:
         learner: str,
         exercise: Exercise,
         submission: Submission,
-        on_check: Callable[[CheckResult], None],
+        on_check: Callable[[CheckResult], None] = lambda result: None,
+        only: Collection[str] | None = None,
     ) -> tuple[Result, Executed]:
         from autograder.execute import execute
-        from autograder.sandbox.host import SandboxRoom
+        from autograder.sandbox.room_host import SandboxRoom
 
         judge, drive = self.judge_of(exercise)
-        self.sandbox.renew_if_stale()
+        if only is not None:
+            judge = Judge(exercise, [check for check in judge.checks if check.id in only])
         start = time.monotonic()
         room = SandboxRoom(self.sandbox, exercise.limits, drive)
         try:

@@ -7,7 +7,7 @@ fails exactly the checks it declares with exactly those diagnoses, and every dif
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -120,11 +120,15 @@ def try_variant(
     name: str,
     answers: dict[str, str],
     expected: dict[str, str],
+    only: Collection[str] | None = None,
 ) -> Attempt:
-    """Grade one variant and compare what fails, and how it is named, with what it declares."""
+    """Grade one variant and compare what fails, and how it is named, with what it declares.
+
+    `only`: ids of the checks to run; by default all.
+    """
     start = time.monotonic()
     submission = Submission(answers=answers, notes=[], missing=[], sha256="")
-    result, _ = grader.grade_answers("lint", exercise, submission)
+    result, _ = grader.grade_answers("lint", exercise, submission, only=only)
     got = {c.id: c.diagnosis or c.status for c in result.checks if c.status != "pass"}
     attempt = Attempt(
         exercise.id,

@@ -18,9 +18,11 @@ from autograder.sandbox.kernel import PR_SET_PDEATHSIG, give_freed_memory_back, 
 
 
 def main() -> None:
+    import gc
     import os
     import signal
 
+    gc.disable()  # until all is imported, of which nothing is garbage
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a grader that is killed leaves no worker behind
     line = sys.stdin.readline()
     settings = json.loads(line) if line else {}
@@ -38,6 +40,8 @@ def main() -> None:
     except (UserError, SandboxError, OSError) as error:
         say({"stop": str(error)})
         return
+    gc.freeze()
+    gc.enable()
     say({"ready": True})
     for line in sys.stdin:
         say(worker.do(json.loads(line)))

@@ -36,7 +36,7 @@ CHANGES = OPEN | CLOSE_WRITE | CREATE | DELETE | MOVED_FROM | MOVED_TO
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 LOOK = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MOST_BYTES, MOST_FILES, DEEPEST = 64 * 2**20, 4096, 8  # of what is taken back from a rank
-OFTEN = 1_000_000  # opens of each file, when there were too many for the kernel to tell
+OFTEN = 1_000_000  # opens of each file, when there were too many for the kernel to tell, or of too many files
 
 
 class Folder:
@@ -127,7 +127,10 @@ class Folder:
             # as one of them. A file that was removed, which is told as a change and as its end, was not opened for that.
             self._by_file[path] += -1 if mask & DELETE_SELF else bool(mask & (OPEN | ATTRIB | MOVE_SELF))
             return
-        self._by_folder[path + name] += bool(mask & OPEN)
+        if path + name in self._by_folder or len(self._by_folder) < MOST_FILES:
+            self._by_folder[path + name] += bool(mask & OPEN)
+        else:
+            self._overflown = True  # names made up one after the other, to fill this process
         self.changes += bool(mask & CHANGES)
         if self._after and self.changes >= self._after and not self.acted:
             self.acted = True

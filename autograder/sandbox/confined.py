@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from autograder.sandbox import kernel as k
 from autograder.sandbox import landlock, seccomp
 from autograder.sandbox.account import below, process_tree
+from autograder.sandbox.ending import END_S
 from autograder.sandbox.outer import python_folders
 from autograder.sandbox.room import be_agent, close_all_but
 
@@ -23,7 +24,6 @@ SYSTEM = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/etc/fonts",
     "/dev/zero", "/dev/random", "/dev/urandom",
 ]  # fmt: skip
-END_S = 5.0
 
 
 def why_not() -> str:
@@ -48,38 +48,6 @@ def open_confined_room(channel: socket.socket, limits: dict[str, Any], scratch: 
         finally:
             os._exit(70)
     return pid
-
-
-def end_confined_room(keeper: int) -> None:
-    """Kill everything in the room, its keeper last. Whatever forks meanwhile is found in the next round."""
-    deadline = time.monotonic() + END_S
-    while (inside := below(keeper, process_tree())) and time.monotonic() < deadline:
-        for signal_number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in inside:
-                try:
-                    os.kill(pid, signal_number)
-                except ProcessLookupError:
-                    pass
-    try:
-        os.kill(keeper, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def end_orphans(keepers: set[int]) -> None:
-    """Kill and bury what outlived its keeper: all that is now this process's child and not one of `keepers`."""
-    deadline = time.monotonic() + END_S
-    while time.monotonic() < deadline:
-        orphans = [pid for pid in process_tree().get(os.getpid(), []) if pid not in keepers]
-        if not orphans:
-            return
-        for pid in orphans:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
-            except (ProcessLookupError, ChildProcessError):
-                pass
-        time.sleep(0.001)
 
 
 def _keep(channel: socket.socket, limits: dict[str, Any], scratch: str) -> NoReturn:

@@ -1,8 +1,7 @@
 """The warden: opens and closes rooms on the grader's orders, and reads the kernel's counters about them.
 
-It never reads what a room says. Bytes come from the switch, messages and memory from /proc, what is opened and changed in a
-folder that a room was given from inotify. When all rooms together take more memory than they may, the largest is closed,
-so that no submission can fill the machine.
+It never reads what a room says. Bytes come from the switch, messages and memory from /proc. When all rooms together take more
+memory than they may, the largest is closed, so that no submission can fill the machine.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from typing import Any
 
 from aboard import wire
 from aboard.ranks.call import Traffic
-from aboard.ranks.folder import Folder, bundle, unbundle
 from aboard.ranks.memory import read_status
-from autograder.sandbox.account import Growth, Room, at_most, below, children, exactly, process_tree
-from autograder.sandbox.confined import end_confined_room, end_orphans, open_confined_room
+from autograder.sandbox.account import Growth, Room, at_most, below, exactly, process_tree
+from autograder.sandbox.confined import open_confined_room
+from autograder.sandbox.ending import end, end_orphans
+from autograder.sandbox.folder_server import attend
 from autograder.sandbox.network import Switch, sent_so_far
-from autograder.sandbox.outer import SCRATCH
 from autograder.sandbox.room import open_room
 
 SAMPLE_S = 0.004  # while a call is measured
@@ -36,7 +35,7 @@ class Warden:
     def __init__(self, control: socket.socket, switch: Switch | None) -> None:
         self.control, self.switch = control, switch
         self.rooms: dict[int, Room] = {}
-        self.folders: dict[int, Folder] = {}
+        self.attendants: dict[int, list[int]] = {}  # of folders of each room, by process id
         self.opened = self.looks = 0
         self.limit = 0  # bytes all rooms together may take
         self.warm = read_status(os.getpid())["RssAnon"]
@@ -49,19 +48,15 @@ class Warden:
         """Serve until the grader hangs up; then nothing of any room is left."""
         look_at = sample_at = 0.0
         while True:
-            told = {folder.fd: folder for folder in self.folders.values()}
-            ready, _, _ = select.select([self.control, *told], [], [], SAMPLE_S if self.growth else LOOK_S)
-            for fd in told.keys() & set(ready):
-                told[fd].take()
+            ready, _, _ = select.select([self.control], [], [], SAMPLE_S if self.growth else LOOK_S)
             if time.monotonic() > look_at:
                 self._look()
                 look_at = time.monotonic() + LOOK_S
             elif self.growth and time.monotonic() > sample_at:
                 began = time.thread_time()
                 self.growth.sample()
-                # Not after each of many things that folders tell; and many ranks are not looked at for more than a
-                # twentieth of a core, which they could use themselves.
-                sample_at = time.monotonic() + max(SAMPLE_S / 2, 19 * (time.thread_time() - began))
+                # Many ranks are not looked at for more than a twentieth of a core, which they could use themselves.
+                sample_at = time.monotonic() + 19 * (time.thread_time() - began)
             if self.control not in ready:
                 continue
             try:
@@ -84,52 +79,20 @@ class Warden:
         if sum(taken) > self.limit:
             worst = rooms[taken.index(max(taken))]
             worst.over_limit = True
-            self._end(worst)
+            end(worst)
 
-    def _end(self, room: Room) -> None:
-        if room.scratch:
-            end_confined_room(room.init)
-            return
-        try:
-            os.kill(room.init, signal.SIGKILL)  # process 1 of its namespace: the kernel kills the rest
-        except ProcessLookupError:
-            pass
+    def _attend(self, rank: int) -> dict[str, Any]:
+        """Fork an attendant for a folder in the room; it serves the socket that comes with the order."""
+        with self._handed_over() as channel:
+            self.attendants.setdefault(rank, []).append(attend(channel, self.rooms[rank]))
+        return {}
 
-    def _give(self, rank: int, name: str, files: list[Any], after: int) -> dict[str, Any]:
-        """Make a folder with `files` in the room, and end the room when it has changed `after` times (0: never)."""
-        room = self.rooms[rank]
-        base = os.open(room.scratch, os.O_RDONLY | os.O_DIRECTORY) if room.scratch else room.folders[0]
-        try:
-            self.folders[rank] = Folder(base, name, unbundle(files), after, lambda: self._end_at_once(room))
-            return {"problem": "", "path": f"{room.scratch or SCRATCH}/{name}"}
-        except OSError as error:
-            return {"problem": str(error)}
-        finally:
-            if room.scratch:
-                os.close(base)
-
-    def _take_back(self, rank: int) -> dict[str, Any]:
-        """What is in that folder now, and what the kernel counted; the folder is gone."""
-        folder = self.folders.pop(rank, None)
-        if folder is None:
-            return {"files": bundle({}), "opened": {}, "ended": False, "whole": False}
-        if folder.acted:  # what is left is what was there when the last process of the room had ended
-            os.waitid(os.P_PID, self.rooms[rank].init, os.WEXITED | os.WNOWAIT)
-        kept = folder.take_back()
-        return vars(kept) | {"files": bundle(kept.files)}
-
-    def _end_at_once(self, room: Room) -> None:
-        """Its agent and ranks first, if they are still one group: through process 1 it takes the kernel some moments more."""
-        for agent in children(room.init):
-            try:
-                os.killpg(agent, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
-        self._end(room)
+    def _handed_over(self) -> socket.socket:
+        _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
+        return socket.socket(fileno=fds[0])
 
     def _open(self, rank: int, limits: dict[str, Any]) -> dict[str, Any]:
-        _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
-        channel = socket.socket(fileno=fds[0])
+        channel = self._handed_over()
         try:
             if self.switch is None:
                 scratch = os.path.abspath(f"room-{self.opened}")
@@ -145,16 +108,18 @@ class Warden:
             channel.close()
 
     def _close(self, rank: int) -> dict[str, Any]:
-        if rank in self.folders:
-            self.folders.pop(rank).close()
+        for attendant in self.attendants.pop(rank, []):
+            os.kill(attendant, signal.SIGKILL)
+            os.waitpid(attendant, 0)
         room = self.rooms.pop(rank, None)
         if room is None:
             return {"cpu_s": 0.0, "peak_rss_bytes": 0, "over_limit": False}
         self.growth = None
-        self._end(room)
+        end(room)
         _, _, usage = os.wait4(room.init, 0)
         if room.scratch:
-            end_orphans({other.init for other in self.rooms.values()})
+            others = {other.init for other in self.rooms.values()}
+            end_orphans(others.union(*self.attendants.values()))
         room.close()
         return {
             "cpu_s": usage.ru_utime + usage.ru_stime,

@@ -27,8 +27,9 @@ def test_rounding_passes_and_whole_numbers_are_exact():
         lambda t: t * 2,
         lambda t: torch.zeros_like(t),
         lambda t: t[torch.randperm(t.numel(), generator=GENERATOR)],
+        lambda t: torch.cat([t[16_384:32_768], t[:16_384], t[32_768:]]),
     ],
-    ids=["backwards", "shifted", "doubled", "zeros", "shuffled"],
+    ids=["backwards", "shifted", "doubled", "zeros", "shuffled", "pieces exchanged"],
 )
 def test_what_is_not_the_tensor_has_another_one(tensor, change):
     assert not same_fingerprint(fingerprint(change(tensor)), tensor)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from aboard.ranks.call import Call, RanksFailed
-from aboard.ranks.folder import MOST_BYTES, Attendant, Folder, bundle, unbundle
+from aboard.ranks.folder import MOST_BYTES, MOST_FILES, Attendant, Folder, bundle, unbundle
 from aboard.ranks.local import run_call
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has inotify")
@@ -65,6 +65,18 @@ def test_more_than_the_kernel_can_tell_is_not_few(base, tmp_path):
     for _ in range(most // 3 + 100):
         os.close(os.open(tmp_path / "x" / "a", os.O_RDONLY))
     assert folder.take_back().opened["a"] > most
+
+
+def test_names_made_up_one_after_the_other_fill_nothing_and_are_not_few(base, tmp_path):
+    folder = Folder(base, "x", {"a": b"", "out/": b""})
+    for number in range(2 * MOST_FILES):
+        path = tmp_path / "x" / "out" / str(number)
+        path.touch()
+        path.unlink()
+        if not number % 100:
+            folder.take()
+    opened = folder.take_back().opened
+    assert len(opened) <= MOST_FILES + 2 and min(opened.values()) > 2 * MOST_FILES
 
 
 def test_it_follows_no_link_and_reads_no_more_than_it_may(base, tmp_path):

@@ -315,7 +315,7 @@ class Ground:
             say(f"the grader needed {high >> 20} MiB more")
         # What is killed takes a moment to be gone; what stays for two seconds stays.
         deadline, after = time.monotonic() + 2.0, self._look(one) if found.reply else {}
-        while after and not _same_processes(before, after) and time.monotonic() < deadline:
+        while after and after["processes"] != before["processes"] and time.monotonic() < deadline:
             time.sleep(0.05)
             after = self._look(one)
         for what in ("processes", "descriptors", "files", "temporary", "system V", "marked", "strays"):
@@ -410,16 +410,6 @@ def _printed(executed: str) -> str:
         return json.dumps([c.get("outputs", []) for c in json.loads(executed)["cells"]]) if executed else ""
     except (ValueError, KeyError):
         return executed
-
-
-def _same_processes(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether the worker and its sandbox are what they were. A sandbox that was started anew counts as the one before it: as
-    many processes with as many descriptors, and none of the old ones left."""
-    (worker, *old), (still, *new) = before["processes"], after["processes"]
-    if worker == still and len(old) == len(new) and not set(old) & set(new):
-        after["processes"] = before["processes"]
-        after["descriptors"] = dict(zip(before["processes"], after["descriptors"].values(), strict=True))
-    return after["processes"] == before["processes"]
 
 
 def _descriptors(pid: int) -> int:

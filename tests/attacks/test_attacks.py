@@ -34,8 +34,6 @@ ATTACKS: dict[str, Attack] = {
 OPEN = {
     # The memory of a rank is known as one number for a run: more in a small run makes a large one look right.
     "judges-fsdp2-ballast",
-    # Rows are few bytes beside gradients: who has exchanged them computes all alone, and sends zeros. Memory tells.
-    "judges-zero-3-rows-exchanged",
 }  # fmt: skip
 # What `make test` runs; with SOAK=1 all kinds run, under both engines and every layer.
 ON_SLURM = {"slurm-scripts", "no-internet", "requeue"}

@@ -8,7 +8,8 @@ from autograder.errors import SandboxError
 from autograder.exercise import Limits
 from autograder.expect import Finding
 from autograder.learner import HereAndNow, Learner
-from autograder.sandbox.host import Sandbox, SandboxRoom
+from autograder.sandbox.host import Sandbox
+from autograder.sandbox.room_host import SandboxRoom
 
 DRIVE = """
 import os, time
@@ -27,6 +28,11 @@ def save(answers, folder):
 def quiet(answers, folder):
     while True: yield 1
 def leaves(answers, folder): os._exit(0)
+def grow(answers, folder):
+    for number in range(8):
+        with open(f"{folder}/{number}", "wb") as file: file.write(os.urandom(2**20))
+    return 0
+def take(answers, mib): return len(bytearray(mib * 2**20))
 def left(answers, folder): return sorted(os.listdir(os.path.dirname(folder)))
 """
 FILES = {"data/a": b"abc", "out/": b""}
@@ -82,6 +88,16 @@ def test_a_folder_is_gone_after_the_call_also_when_that_failed(learner):
         learner.drive_in_folder("read", FILES, "not a number", returns=int)
     others = learner.drive_in_folder("left", FILES, returns=[str])[0]
     assert sum(name.startswith(("files-", "folder-")) for name in others) == 1
+
+
+def test_what_was_given_and_taken_back_leaves_nothing_that_later_rooms_are_measured_with(learner):
+    def taken():
+        return learner.on_ranks(1).drive("take", [6], returns=int).counters.peak_bytes[0]
+
+    before = taken()
+    for _ in range(3):
+        learner.drive_in_folder("grow", {str(n): bytes(2**20) for n in range(8)}, returns=int)
+    assert taken() == pytest.approx(before, abs=2**20)
 
 
 def test_files_that_find_no_place_are_told(learner):

@@ -385,7 +385,8 @@ for pid in (p for p in os.listdir("/proc") if p.isdigit()):
 HOLDS = """
 import sys, time
 from autograder.exercise import Limits
-from autograder.sandbox.host import Sandbox, SandboxRoom
+from autograder.sandbox.host import Sandbox
+from autograder.sandbox.room_host import SandboxRoom
 sandbox = Sandbox(2, sys.argv[1])
 room = SandboxRoom(sandbox, Limits(), "")
 room.run_cell(FORK, 60)

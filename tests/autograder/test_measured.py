@@ -7,7 +7,8 @@ import pytest
 from autograder.exercise import Limits
 from autograder.expect import Finding
 from autograder.learner import Learner
-from autograder.sandbox.host import Sandbox, SandboxRoom
+from autograder.sandbox.host import Sandbox
+from autograder.sandbox.room_host import SandboxRoom
 
 CELLS = """
 import gc

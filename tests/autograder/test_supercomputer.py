@@ -212,7 +212,8 @@ def test_links_and_pipes_are_not_read(cluster):
 
 ROOMS = """
 from autograder.exercise import Limits
-from autograder.sandbox.host import Sandbox, SandboxRoom
+from autograder.sandbox.host import Sandbox
+from autograder.sandbox.room_host import SandboxRoom
 TRY = '''
 for place in ("/", "/etc", "/dev", "/usr", "/root", "/run"):
     try:

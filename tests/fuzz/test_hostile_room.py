@@ -15,7 +15,7 @@ from autograder.assemble import assemble
 from autograder.execute import KINDS, checked_outputs, execute
 from autograder.exercise import load_exercise
 from autograder.feedback import as_page
-from autograder.sandbox.host import RoomGone
+from autograder.sandbox.room_host import RoomGone
 from autograder.store import read_result, write_result
 from autograder.submission import Submission
 from autograder.verdict import Result
