@@ -1,7 +1,8 @@
 """Several processes share the tests (`-n`): a file goes to one of them whole, so that what it prepares is prepared once.
 
-The tests of exercises are a third of all and need nothing but a sandbox, which stays from one to the next: they come last, one
-by one, and fill what time the files leave. Attacks, the longest file, come in three parts.
+Files that take long come first, those in which one waits for Slurm beside those that need the processor. The tests of exercises
+are a third of all and need nothing but a sandbox, which stays from one to the next: they come last, one by one, and
+fill what time the files leave. Attacks, the longest file, come in three parts.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import zlib
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+LONG = ("test_lesson_23.py", "test_book.py", "test_attacks.py", "test_jobs.py", "test_kills.py", "test_cluster.py")
+
 
 class ByFile(LoadScopeScheduling):
-    """Whole files, those with most tests first; of test_exercises.py, single tests."""
+    """Whole files; of test_exercises.py, single tests."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, name = nodeid.partition("::")
@@ -26,7 +30,20 @@ class ByFile(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    config.option.loadscopereorder = False  # in the order of _place
     return ByFile(config, log)  # type: ignore[arg-type]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[int, bool, int]:
+    """Long files, then the others, then exercises: those under both engines, then all the rest strewn about."""
+    file = item.path.name
+    if file != "test_exercises.py":
+        return LONG.index(file) if file in LONG else len(LONG), False, 0
+    return len(LONG) + 1, "engines" not in item.name, zlib.crc32(item.name.encode())
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -21,7 +21,7 @@ from typing import Any
 from aboard.cluster import conf, links
 from aboard.cluster.links import LOGIN
 from aboard.cluster.means import Means, search_path
-from aboard.cluster.processes import MARK, end_marked
+from aboard.cluster.processes import MARK, end_all
 from aboard.cluster.shape import Shape
 from aboard.errors import UserError
 
@@ -265,7 +265,7 @@ def main() -> None:
         (folder / "failed.tmp").rename(folder / "failed")
     finally:
         if means == "ports":
-            end_marked(keeper.name)
+            end_all(keeper.name, str(keeper.place.folder))
             shutil.rmtree(keeper.place.folder, ignore_errors=True)
 
 

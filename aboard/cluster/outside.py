@@ -19,7 +19,7 @@ from typing import Any
 
 from aboard.cluster import links, means, shape
 from aboard.cluster.links import LOGIN
-from aboard.cluster.processes import MARK, children, end_marked, seen_from_here, start_time
+from aboard.cluster.processes import MARK, children, end_all, seen_from_here, start_time
 from aboard.errors import UserError
 
 PATIENCE_S = 60
@@ -331,18 +331,24 @@ def _sweep(folder: Path) -> None:
         everything += children(pid)
     if first:
         os.kill(first, signal.SIGKILL)  # in namespaces, the kernel ends all the others then
+    run = _run_folder(folder)
     name = _read(folder / "name")
     if name:
-        end_marked(name)
+        end_all(name, run)
     deadline = time.monotonic() + 20
     while any(start_time(pid) for pid in everything):
         if time.monotonic() > deadline:
             raise UserError("Processes of the cluster do not end; look for them with `ps -ef | grep slurm`.")
         time.sleep(0.01)
-    try:
-        state = json.loads((folder / "ready.json").read_text())
-        if state["run"].startswith("/tmp/aboard-"):
-            shutil.rmtree(state["run"], ignore_errors=True)
-    except (OSError, ValueError):
-        pass
+    if run:
+        shutil.rmtree(run, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_folder(folder: Path) -> str:
+    """Where its daemons keep their files; "" when that is not known."""
+    try:
+        run = str(json.loads((folder / "ready.json").read_text())["run"])
+    except (OSError, ValueError):
+        return ""
+    return run if run.startswith("/tmp/aboard-") else ""

@@ -52,11 +52,13 @@ def seconds_wanted(name: str) -> dict[int, float]:
     return found
 
 
-def end_marked(name: str) -> None:
-    """End every process of the cluster `name` but this one: those that carry its mark, and Slurm's tasks."""
+def end_all(name: str, folder: str) -> None:
+    """End every process of the cluster `name` but this one: those that carry its mark, Slurm's tasks, and who holds a
+    socket in its `folder` ("" when there is none): a slurmstepd writes its title over its environment."""
     marks = (f"{MARK}={name}".encode(), f"SLURM_CLUSTER_NAME={name}".encode())
     for _ in range(50):
         found = [pid for pid in _own_processes() if any(mark in _environment(pid) for mark in marks)]
+        found += holding_sockets_in(folder) if folder else []
         if not found:
             return
         for pid in found:
@@ -69,6 +71,27 @@ def end_marked(name: str) -> None:
 
 def _own_processes() -> list[int]:
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != os.getpid()]
+
+
+def holding_sockets_in(folder: str) -> list[int]:
+    """Processes but this one that have a socket open which is bound to a path in `folder`."""
+    try:
+        lines = Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    fields = [line.split(None, 7) for line in lines]
+    bound = {f"socket:[{one[6]}]" for one in fields if len(one) == 8 and one[7].startswith(folder + "/")}
+    return [pid for pid in _own_processes() if bound & _open_files(pid)] if bound else []
+
+
+def _open_files(pid: int) -> set[str]:
+    found = set()
+    try:
+        for entry in os.listdir(f"/proc/{pid}/fd"):
+            found.add(os.readlink(f"/proc/{pid}/fd/{entry}"))
+    except OSError:
+        pass
+    return found
 
 
 def _environment(pid: int) -> list[bytes]:

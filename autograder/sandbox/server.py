@@ -127,8 +127,9 @@ def _warm_up() -> None:
         weight.grad = torch.zeros(1)
         kind([weight], lr=0.1).step()
     assert dist.is_available()
-    gc.collect()
-    gc.freeze()  # pages of long-lived objects stay shared with every room
+    # Pages of long-lived objects stay shared with every room. Garbage of the imports stays where it is: what is freed here
+    # would be room in the heap that every rank can fill without growing, unseen by whoever measures its memory.
+    gc.freeze()
     gc.enable()
     k.lay_in_huge_pages()
 

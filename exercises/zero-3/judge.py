@@ -75,8 +75,8 @@ class Large:
 
     made = weakref.WeakKeyDictionary()
     world, layers = 8, 14
-    # In units: a gathered one, its gradient, a padded copy, a collective's buffers, activations. 16 to 17 were seen.
-    BESIDE = 17
+    # In units: a gathered one, its gradient, a padded copy, a collective's buffers, activations. 12 to 17 were seen, as free blocks lie in the heap.
+    BESIDE = 15
 
     @classmethod
     def of(cls, learner, draw):

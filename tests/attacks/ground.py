@@ -31,6 +31,7 @@ from tests import ordinary_user
 from tests.attacks.attack import ESCAPED, VISITOR, Attack
 from tests.attacks.attack import before as ahead
 from tests.cohort import notebook
+from tests.small import changed
 
 ROOT = Path(__file__).parents[2]
 SEED = "secret-seed-" + os.urandom(6).hex()
@@ -97,11 +98,11 @@ class Ground:
             folder.mkdir(parents=True)
         shutil.copytree(ROOT / "exercises", self.course_folder / "exercises")
         ring = self.course_folder / "exercises" / "ring-all-reduce"
-        _variant(ring, "ring-short", wall_s=3)
-        _variant(ring, "ring-eight", wall_s=8)
-        _variant(ring, "ring-small", wall_s=24, memory_mib=512)
-        _variant(ring, "ring-quick", keep=("chunks", "result"))
-        _variant(ring, "ring-alone", wall_s=8, keep=("chunks",), ranks=1)
+        changed(ring, ring.with_name("ring-short"), wall_s=3)
+        changed(ring, ring.with_name("ring-eight"), wall_s=8)
+        changed(ring, ring.with_name("ring-small"), wall_s=24, memory_mib=512)
+        changed(ring, ring.with_name("ring-quick"), keep=("chunks", "result"))
+        changed(ring, ring.with_name("ring-alone"), wall_s=8, keep=("chunks",), ranks=1)
         for judge in self.course_folder.glob("exercises/*/judge.py"):
             judge.write_text(judge.read_text() + f"\n# {CANARY}-judge\n")
         (self.home / ".ssh" / "id_secret").write_text(f"{CANARY}-home")
@@ -382,26 +383,6 @@ class Ground:
             found.wrong.append(f"it broke the judge: {errors[0][:300]}")
         if len(found.texts["result.json"]) > 2**20 or len(found.texts.get("executed.ipynb", "")) > 8 * 2**20:
             found.wrong.append("it filled the results: " + str({k: len(v) for k, v in found.texts.items()}))
-
-
-def _variant(
-    ring: Path, name: str, wall_s: int | None = None, memory_mib: int | None = None,
-    keep: tuple[str, ...] = (), ranks: int | None = None,
-) -> None:  # fmt: skip
-    """The ring exercise with other limits, or with some of its checks only, beside the real one."""
-    folder = ring.with_name(name)
-    shutil.copytree(ring, folder)
-    toml = (folder / "exercise.toml").read_text().replace('id = "ring-all-reduce"', f'id = "{name}"')
-    for key, value in (("wall_s", wall_s), ("memory_mib", memory_mib), ("ranks", ranks)):
-        toml = re.sub(rf"^{key} = \d+", f"{key} = {value}", toml, flags=re.M) if value else toml
-    if keep:
-        judge = (folder / "judge.py").read_text()
-        for check in ("chunks", "result", "traffic", "memory"):
-            if check not in keep:
-                toml = re.sub(rf"^{check} = \d+\n", "", toml, flags=re.M)
-                judge = re.sub(rf"@check\([^\n]*\ndef {check}\(", f"def {check}(", judge)
-        (folder / "judge.py").write_text(judge.replace("WORLDS = (1, 2, 3, 4, 8)", "WORLDS = (2, 8)"))
-    (folder / "exercise.toml").write_text(toml)
 
 
 def _printed(executed: str) -> str:

@@ -22,7 +22,7 @@ from tests.attacks.ground import Ground, is_corpse
 
 EXERCISES = Path(__file__).parents[2] / "exercises"
 SOAK = bool(os.environ.get("SOAK"))
-EVERY = 1 if SOAK else 12  # innocents are graded after as many attacks
+EVERY = 1 if SOAK else 20  # innocents are graded after as many attacks
 KINDS = (look, bend, forge, leave, edit, outlive, reach, poison, break_reader, meter, judges)
 ATTACKS: dict[str, Attack] = {
     f"{kind.__name__.rpartition('.')[2]}-{one.name}": one for kind in KINDS for one in kind.ATTACKS

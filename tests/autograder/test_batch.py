@@ -14,16 +14,22 @@ from pathlib import Path
 
 import pytest
 
-from autograder.exercise import Course
+from autograder.exercise import Course, Exercise
 from autograder.verdict import Result
 from tests.cohort import malformed, notebook, solved, untouched
+from tests.small import small_ring
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: object, **extra: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "autograder.cli", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=600, **extra)  # type: ignore[call-overload]
+    extra = {"cwd": ROOT} | extra
+    return subprocess.run(line, capture_output=True, text=True, timeout=600, **extra)  # type: ignore[call-overload]
+
+
+def course_of(exercise: Exercise) -> Path:
+    return exercise.folder.parents[1]
 
 
 def results(out: Path) -> dict[str, Result]:
@@ -34,9 +40,13 @@ def results(out: Path) -> dict[str, Result]:
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
+def ring(tmp_path_factory):
+    return small_ring(tmp_path_factory.mktemp("course"), wall_s=12)
+
+
+@pytest.fixture(scope="module")
+def cohort(ring, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
-    ring = Course(ROOT).exercise("ring-all-reduce")
     loop = "def ring_all_reduce(tensor):\n    while True:\n        pass"
     texts = {
         "ada": solved(ring),
@@ -51,7 +61,8 @@ def cohort(tmp_path_factory):
         (folder / learner).mkdir()
         (folder / learner / "ring-all-reduce.ipynb").write_text(text)
     (folder / "ada" / "no-such-exercise.ipynb").write_text(solved(ring))
-    (folder / "ada" / "zero.ipynb").symlink_to("/etc/passwd")
+    (folder / "ida").mkdir()
+    (folder / "ida" / "ring-all-reduce.ipynb").symlink_to("/etc/passwd")
     (folder / "loose.ipynb").write_text("x")
     (folder / "hana").mkdir()
     (folder / "hana" / "ring-all-reduce.py").write_text("x")
@@ -59,9 +70,9 @@ def cohort(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def graded(cohort, tmp_path_factory):
+def graded(ring, cohort, tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
-    done = run("grade", cohort, "--out", out, "--seed", "s")
+    done = run("grade", cohort, "--out", out, "--seed", "s", cwd=course_of(ring))
     return done, out
 
 
@@ -70,17 +81,17 @@ def test_grades_all_and_exits_0_however_learners_fared(graded):
     assert done.returncode == 0, done.stderr
     found = results(out)
     assert {k: (r.status, r.score) for k, r in found.items()} == {
-        "ada/ring-all-reduce": ("graded", 10),
-        "ada/zero": ("rejected", 0),
+        "ada/ring-all-reduce": ("graded", 6),
+        "ida/ring-all-reduce": ("rejected", 0),
         "ada/no-such-exercise": ("rejected", 0),
         "ben/ring-all-reduce": ("graded", 0),
         "cem/ring-all-reduce": ("rejected", 0),
         "dora/ring-all-reduce": ("rejected", 0),
-        "eve; rm -rf ~ <script>alert(1)/ring-all-reduce": ("graded", 10),
+        "eve; rm -rf ~ <script>alert(1)/ring-all-reduce": ("graded", 6),
         "fred/ring-all-reduce": ("rejected", 0),
         "gaia/ring-all-reduce": ("timed_out", 2),
     }
-    assert found["ada/zero"].status == "rejected" and "link" in found["ada/zero"].message
+    assert "link" in found["ida/ring-all-reduce"].message
     assert "There is no exercise 'no-such-exercise'" in found["ada/no-such-exercise"].message
     assert "note: hana holds no notebook" in done.stdout and "note: loose.ipynb is not" in done.stdout
 
@@ -95,19 +106,19 @@ def test_every_result_has_a_page_and_stands_in_the_database_and_the_report(grade
     assert "<script" not in (out / "report.html").read_text()
 
 
-def test_the_same_command_again_does_nothing_and_a_new_file_only_itself(graded, cohort):
+def test_the_same_command_again_does_nothing_and_a_new_file_only_itself(graded, ring, cohort):
     _, out = graded
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/*/result.json")}
-    again = run("grade", cohort, "--out", out)
+    again = run("grade", cohort, "--out", out, cwd=course_of(ring))
     assert again.returncode == 0 and "graded already" in again.stdout
     assert before == {p: p.stat().st_mtime_ns for p in out.glob("*/*/result.json")}
     ben = cohort / "ben" / "ring-all-reduce.ipynb"
-    ben.write_text(solved(Course(ROOT).exercise("ring-all-reduce")))
-    assert "Grading 1 submission" in run("grade", cohort, "--out", out).stdout
-    assert results(out)["ben/ring-all-reduce"].score == 10
+    ben.write_text(solved(ring))
+    assert "Grading 1 submission" in run("grade", cohort, "--out", out, cwd=course_of(ring)).stdout
+    assert results(out)["ben/ring-all-reduce"].score == 6
 
 
-def test_a_killed_grader_goes_on_where_it_was(cohort, tmp_path):
+def test_a_killed_grader_goes_on_where_it_was(ring, cohort, tmp_path):
     quick = tmp_path / "submissions"  # all but the one that loops until its time is up
     shutil.copytree(cohort, quick, symlinks=True, ignore=shutil.ignore_patterns("gaia"))
     cohort, tmp_path = quick, tmp_path / "results"
@@ -124,14 +135,14 @@ def test_a_killed_grader_goes_on_where_it_was(cohort, tmp_path):
         "--jobs",
         "1",
     ]
-    first = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(line, cwd=course_of(ring), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("*/*/result.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert 0 < len(results(tmp_path)) < 8
-    assert run("grade", cohort, "--out", tmp_path).returncode == 0
+    assert run("grade", cohort, "--out", tmp_path, cwd=course_of(ring)).returncode == 0
     assert len(results(tmp_path)) == 8
     assert {r.seed for r in results(tmp_path).values()} == {"s"}
 

@@ -13,6 +13,7 @@ from autograder.sandbox.account import below, process_tree
 from autograder.sandbox.host import Sandbox
 from autograder.submission import Submission
 from autograder.verdict import Result
+from tests.small import small_ring
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +27,11 @@ def sandbox():
 @pytest.fixture(scope="module")
 def ring() -> Exercise:
     return Course(ROOT).exercise("ring-all-reduce")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Exercise:
+    return small_ring(tmp_path_factory.mktemp("course"), wall_s=18)
 
 
 def grade(sandbox: Sandbox, exercise: Exercise, engine: str = "fork", seed: str = "s", **changed: str):
@@ -55,9 +61,9 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_both_engines_give_the_same_outputs_and_the_same_verdict(sandbox, ring, name):
-    forked, forked_notebook = grade(sandbox, ring, "fork", **SAME[name])
-    stock, stock_notebook = grade(sandbox, ring, "kernel", **SAME[name])
+def test_both_engines_give_the_same_outputs_and_the_same_verdict(sandbox, small, name):
+    forked, forked_notebook = grade(sandbox, small, "fork", **SAME[name])
+    stock, stock_notebook = grade(sandbox, small, "kernel", **SAME[name])
     assert forked.cells == stock.cells
     assert forked.checks == stock.checks
     assert (forked.status, forked.score) == (stock.status, stock.score)
@@ -73,9 +79,9 @@ def test_a_right_answer_earns_everything_and_says_how_it_was_graded(sandbox, rin
     assert Result.model_validate_json(result.model_dump_json(by_alias=True)) == result
 
 
-def test_the_same_seed_gives_the_same_verdict_and_another_seed_other_draws(sandbox, ring):
+def test_the_same_seed_gives_the_same_verdict_and_another_seed_other_draws(sandbox, small):
     wrong = {"ring": "def ring_all_reduce(t):\n    return t"}
-    one, again, other = (grade(sandbox, ring, seed=s, **wrong)[0] for s in ("one", "one", "other"))
+    one, again, other = (grade(sandbox, small, seed=s, **wrong)[0] for s in ("one", "one", "other"))
     assert one.checks == again.checks
     assert [c.case for c in one.checks] != [c.case for c in other.checks]
 
@@ -113,23 +119,23 @@ def test_what_goes_wrong_is_named(sandbox, ring, answer, check, diagnosis, in_me
     assert result.checks[0].points == 2, "the points of the other answer are kept"
 
 
-def test_a_cell_that_ends_the_process_keeps_what_the_others_earned(sandbox, ring):
-    result, _ = grade(sandbox, ring, ring="import os\nos._exit(0)")
+def test_a_cell_that_ends_the_process_keeps_what_the_others_earned(sandbox, small):
+    result, _ = grade(sandbox, small, ring="import os\nos._exit(0)")
     assert [c.status for c in result.cells] == ["ok", "error"]
     assert "ended the process" in result.cells[1].message
     assert result.score == 2
 
 
-def test_a_flood_of_output_is_cut_and_costs_nothing(sandbox, ring):
-    result, notebook = grade(sandbox, ring, ring="SOLUTION\nprint('x' * 10**8)")
-    assert result.score == 10
+def test_a_flood_of_output_is_cut_and_costs_nothing(sandbox, small):
+    result, notebook = grade(sandbox, small, ring="SOLUTION\nprint('x' * 10**8)")
+    assert result.score == small.max_score
     assert len(nbformat.writes(notebook)) < 2 * 2**20
 
 
-def test_nothing_is_left_when_a_submission_is_over(sandbox, ring):
+def test_nothing_is_left_when_a_submission_is_over(sandbox, small):
     before = below(sandbox._process.pid, process_tree())
     source = "SOLUTION\nimport os, time\nfor _ in range(20):\n    if os.fork() == 0:\n        os.setsid(); time.sleep(3600)"
-    grade(sandbox, ring, chunks=source)
+    grade(sandbox, small, chunks=source)
     assert not sandbox.open_rooms
     assert before and below(sandbox._process.pid, process_tree()) == before
 

@@ -62,6 +62,13 @@ def doubles(learner, draw):
     for _ in range(3):
         x = draw.integer(1, 99)
         expect.close(learner.call("double", x), 2 * x)
+    twice, kept = learner.drive_in_folder("of_a_file", {"x": str(x).encode()}, returns=int)
+    expect.close(twice, 2 * x)
+    assert kept.opened == {"x": 1} and kept.files == {"x": str(x).encode()}, kept
+"""
+DRIVE = """def of_a_file(answers, folder):
+    with open(folder + "/x") as file:
+        return answers.double(int(file.read()))
 """
 # Grades answers of an exercise in one sandbox, one after the other; prints what a test wants to know of each.
 GRADE = """
@@ -105,7 +112,7 @@ def home_in(place: Path) -> Path:
 def alone_in(place: Path) -> Path:
     folder = place / "alone"
     folder.mkdir()
-    for name, text in {"exercise.toml": TOML, "exercise.md": EXERCISE, "judge.py": JUDGE}.items():
+    for name, text in {"exercise.toml": TOML, "exercise.md": EXERCISE, "judge.py": JUDGE, "drive.py": DRIVE}.items():
         (folder / name).write_text(text)
     return folder
 

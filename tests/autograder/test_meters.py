@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from autograder.exercise import Course
+from autograder.exercise import Course, Exercise
 from autograder.grade import Grader
 from autograder.sandbox.host import Sandbox
 from autograder.submission import Submission
+from tests.small import small_ring
 
 RING = Course(Path(__file__).parents[2]).exercise("ring-all-reduce")
 # Right numbers and right traffic, and sixty megabytes that the memory check must see.
@@ -28,10 +29,10 @@ def sandbox():
         yield made
 
 
-def checks(sandbox: Sandbox, answer: str, before: str = "", engine: str = "fork") -> dict:
-    answers = RING.solution()
+def checks(sandbox: Sandbox, answer: str, before: str = "", engine: str = "fork", exercise: Exercise = RING) -> dict:
+    answers = exercise.solution()
     answers["ring"] = before + "\n" + answer.replace("SOLUTION", answers["ring"])
-    result, _ = Grader(sandbox, engine, "meters").grade_answers("ada", RING, Submission(answers=answers))
+    result, _ = Grader(sandbox, engine, "meters").grade_answers("ada", exercise, Submission(answers=answers))
     return {check.id: (check.status, check.diagnosis) for check in result.checks}
 
 
@@ -97,14 +98,15 @@ def test_claiming_less_than_was_sent_is_a_verdict_of_its_own(sandbox):
     assert found["traffic"] == ("fail", "meters-disagree")
 
 
-def test_a_submission_cannot_fill_the_machines_memory(sandbox):
+def test_a_submission_cannot_fill_the_machines_memory(sandbox, tmp_path):
     """Each process stays within its own limit; together they are stopped."""
+    exercise = small_ring(tmp_path, wall_s=40, memory_mib=700)
     code = """import os, time
     if dist.get_rank() == 0:
         for _ in range(6):
             if os.fork() == 0:
-                x = torch.ones(120_000_000); time.sleep(20); os._exit(0)
+                x = torch.ones(40_000_000); time.sleep(20); os._exit(0)
         time.sleep(20)"""
-    found = checks(sandbox, hide(code))
+    found = checks(sandbox, hide(code), exercise=exercise)
     assert found["result"] == ("fail", "out-of-memory")
-    assert {status for status, _ in checks(sandbox, "SOLUTION").values()} == {"pass"}
+    assert {status for status, _ in checks(sandbox, "SOLUTION", exercise=exercise).values()} == {"pass"}

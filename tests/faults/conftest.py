@@ -80,7 +80,7 @@ ANSWERS = {
     "raises": "def add(x):\n    return y",
     "exits": "import os\nos._exit(3)",
 }
-LEARNERS = 20
+LEARNERS = 20 if os.environ.get("SOAK") else 12
 
 
 class Batch:
