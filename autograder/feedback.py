@@ -74,7 +74,7 @@ def as_text(result: Result) -> Any:
         parts.append(
             Text.assemble((f"\n{MARKS[check.status]} ", colour), (plain(check.title, 200), "bold"), earned)
         )
-        for label, text in details(check):
+        for label, text in details(check, result):
             line = Text.assemble((f"{label}: " if label else "", "dim"), plain(text))
             parts.append(Padding(line, (0, 0, 0, 4)))
     parts += [Text(f"\n{plain(line)}", style="yellow") for line in cell_lines(result)]
@@ -84,16 +84,21 @@ def as_text(result: Result) -> Any:
     return Group(*parts, Text())
 
 
-def details(check: CheckResult) -> list[tuple[str, str]]:
-    """What stands below a check that is not passed: (label, text), in the order in which it helps."""
+def details(check: CheckResult, result: Result) -> list[tuple[str, str]]:
+    """What stands below a check that is not passed: (label, text), in the order in which it helps.
+
+    What an earlier check of `result` has said in the same words is not said again.
+    """
     if check.status == "pass":
         return []
-    rows = [
-        ("", check.says or ""),
-        ("What came", check.message),
-        ("For this draw", check.case or ""),
-        ("Hint", check.hint or ""),
-    ]
+    hint = ("Hint", check.hint or "")
+    said = check.says or "", check.message
+    earlier = result.checks[: result.checks.index(check)]
+    same = next((one for one in earlier if any(said) and said == (one.says or "", one.message)), None)
+    if same is not None:
+        rows = [("", f"The same as above, at “{same.title}”."), hint]
+    else:
+        rows = [("", said[0]), ("What came", said[1]), ("For this draw", check.case or ""), hint]
     return [(label, text) for label, text in rows if text]
 
 

@@ -73,6 +73,16 @@ def test_a_wrong_answer_reads_what_why_for_which_draw_and_what_next(tmp_path):
             assert words in text
 
 
+def test_what_was_said_above_is_not_said_again():
+    one = result()
+    again = one.checks[1].model_copy(update={"id": "c", "title": "is small", "hint": None})
+    other = again.model_copy(update={"id": "d", "title": "is kind", "message": "It took 8 s."})
+    for text in (as_plain(r := result(checks=[*one.checks, again, other])), as_page(r, None), as_html_fragment(r)):
+        below = text[text.rindex("is small") :]
+        assert "The same as above, at “is quick”." in below and "It took 8 s." in below
+        assert "It took 9 s." in text and "It took 9 s." not in below
+
+
 def test_a_page_begins_with_what_to_do_next():
     page = as_page(result(), None)
     next_step = page.split("What to do next")[1].split("What was checked")[0]
