@@ -38,12 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
 
 
-def _place(item: pytest.Item) -> tuple[int, bool, int]:
-    """Long files, then the others, then exercises: those under both engines, then all the rest strewn about."""
-    file = item.path.name
+def _place(item: pytest.Item) -> tuple[int, int]:
+    """Long files, then the others, then exercises: under both engines, then who meets all checks, then wrong answers, each strewn
+    about."""
+    file, name = item.path.name, item.name
     if file != "test_exercises.py":
-        return LONG.index(file) if file in LONG else len(LONG), False, 0
-    return len(LONG) + 1, "engines" not in item.name, zlib.crc32(item.name.encode())
+        return (LONG.index(file) if file in LONG else len(LONG)), 0
+    longest_first = 0 if "engines" in name else 2 if "-wrong-" in name else 1
+    return len(LONG) + 1 + longest_first, zlib.crc32(name.encode())
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -393,7 +393,7 @@ def test_patience_is_counted_in_the_time_in_which_nothing_of_the_cluster_wants_a
     ]  # fmt: skip
     try:
         time.sleep(0.5)  # until they have started
-        patience, began = Patience(name, 0.5), time.monotonic()
+        began, patience = time.monotonic(), Patience(name, 0.5)
         while not patience.over():
             time.sleep(0.02)
         assert least < time.monotonic() - began < most
