@@ -103,9 +103,10 @@ def test_memory_is_what_the_rank_added():
         block = torch.ones(elements)
         return float(block[0])
 
-    run = ranks.run(allocate, 2, [8 * 2**20, 1])
+    # More than malloc ever takes from blocks that were freed before in this process: above 32 MiB it asks the kernel.
+    run = ranks.run(allocate, 2, [12 * 2**20, 1])
     # The kernel keeps its counters per processor and adds them up now and then: a few dozen pages may be missing.
-    assert 31 * 2**20 <= run.peak_bytes[0] < 36 * 2**20
+    assert 47 * 2**20 <= run.peak_bytes[0] < 52 * 2**20
     assert run.peak_bytes[1] < 2 * 2**20
 
 
