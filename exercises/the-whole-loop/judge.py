@@ -752,7 +752,7 @@ class Batches:
             found.append(((x.double() - self.along(mean.double())) * self.along(scale) + self.along(bias)).to(self.dtype))
         return found
 
-    def library(self):
+    def in_one_process(self):
         """The same by torch.nn.BatchNorm1d in one process."""
         layer = drive.make_norm(torch.nn.BatchNorm1d, self.settings, self.affine, torch.float64)
         found = {"results": [], "means": [], "variances": []}
@@ -859,7 +859,7 @@ def judge_statistics(learner, draw, cases, reasons=()):
 
 
 def compare_statistics(case, outputs):
-    right, simulated = case.library(), {}
+    right, simulated = case.in_one_process(), {}
 
     def likely(kind, step):
         if not simulated:

@@ -8,5 +8,5 @@ def container_line(image: str, command: list[str], reads: list[str], writes: lis
     parents = {folder.rsplit("/", 1)[0] for folder in [*reads, *writes]}
     words = ["singularity", "exec", "--nv"]
     for parent in sorted(parents):
-        words += ["--bind", f"{parent}:/work/{parent.rsplit('/', 1)[1]}"]
+        words += ["--bind", f"{parent}:/inside/{parent.rsplit('/', 1)[1]}"]
     return [*words, image, *command]
