@@ -22,7 +22,7 @@ def main() -> None:
     import os
     import signal
 
-    gc.disable()  # until all is imported, of which nothing is garbage
+    gc.disable()  # until all is imported, of which little is garbage
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a grader that is killed leaves no worker behind
     line = sys.stdin.readline()
     settings = json.loads(line) if line else {}

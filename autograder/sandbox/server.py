@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    gc.disable()  # until all is imported, of which nothing is garbage: to look for it takes a sixth of the time
+    gc.disable()  # until all is imported, of which little is garbage: to look for it takes a sixth of the time
     control, ranks = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     if sys.argv[3:] == ["confined"]:
         _serve_confined(control)
