@@ -67,7 +67,7 @@ def memory(learner, draw):
         name = "gathered-first"
         if held:
             name = "state-not-sharded" if any("v" in h or "mom" in h for h in held) else "never-freed"
-    large.at_most(0.4, name)
+    large.at_most(0.3, name)
 
 
 class Large:
