@@ -44,7 +44,7 @@ def rendezvous(learner, draw):
     first, second = (Case(learner, draw, "rank_script", gpus=2) for _ in range(2))
     first.submit(0)
     second.submit(0)
-    first.record, second.record = first.cluster.watch([first.number, second.number], "train.py", JOB_S)
+    watch([first, second], JOB_S)
     for case in (first, second):
         case.first_every_rank_once()
     # Before anything that follows from it: whether two jobs at one port fail depends on which of them ends before the other begins.
@@ -137,7 +137,7 @@ class Case:
 
     def wait(self, seconds, patient=False):
         """Its record when it is over. patient: what it did says more than that it failed."""
-        self.record = self.cluster.watch([self.number], "train.py", seconds)[0]
+        watch([self], seconds)
         if not patient or self.record["state"] == "COMPLETED":
             return self.record
         if not self.record["over"] and not self.processes():
@@ -231,6 +231,16 @@ class Case:
         if not self.record["over"]:
             raise Finding("too-slow", f"{where}. {last_line(self.record['output'])}")
         raise Finding("nobody-met", f"{where}. {why[0] if why else last_line(self.record['output'])}")
+
+
+def watch(cases, seconds):
+    """Give each case its record when all are over, or after so many seconds; a job that is not over then is in nobody's way."""
+    cluster = cases[0].cluster
+    records = cluster.watch([case.number for case in cases], "train.py", seconds)
+    for case, record in zip(cases, records, strict=True):
+        case.record = record
+        if not record["over"]:
+            cluster.cancel(case.number)
 
 
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
