@@ -40,6 +40,6 @@ def assemble(exercise: Exercise, submission: Submission) -> NotebookNode:
 
 
 def _node(content: dict[str, Any]) -> NotebookNode:
-    import nbformat
+    from autograder.notebook_format import nbformat
 
     return nbformat.from_dict(content)

@@ -13,16 +13,18 @@ import json
 import os
 import secrets
 import selectors
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from autograder.errors import UserError
 from autograder.exercise import Course
+from autograder.sandbox import messages
 
 TRIES = 2
 STARTS = 3  # workers that fail one after the other before any could work
@@ -123,50 +125,91 @@ def run(course: Course, submissions: Path, out: Path, batch: Batch, jobs: int, o
     _Pool(settings, batch, jobs, on_done).run()
 
 
-class _Worker:
-    def __init__(self, settings: dict[str, str]) -> None:
-        environment = os.environ | {
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-        }
-        self.errors: IO[bytes] = open(os.path.join(settings["out"], ".worker.log"), "ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "autograder.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors, text=True, bufsize=1, env=environment,
-        )  # fmt: skip
-        self.task: Task | None = None
-        self.ready = False
-        self.since = time.monotonic()
-        self.say(settings | {"grader": os.getpid()})
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-    def say(self, message: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
+
+def crew_command(fd: int) -> list[str]:
+    return [sys.executable, "-m", "autograder.worker", str(fd)]
+
+
+class Crew:
+    """The process that workers are forked from (`worker.py`), and the way to it."""
+
+    def __init__(
+        self, settings: dict[str, str], command: Callable[[int], list[str]] = crew_command, **how: Any
+    ) -> None:
+        """command: the command line, for the number of a descriptor. how: more for `subprocess.Popen`."""
+        ours, theirs = socket.socketpair()
+        fd = theirs.fileno()
+        with theirs, open(os.path.join(settings["out"], ".worker.log"), "ab") as log:
+            options: dict[str, Any] = {"env": os.environ | ONE_THREAD, "stderr": log} | how
+            self.process = subprocess.Popen(
+                command(fd), pass_fds=[fd], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options
+            )
+        self.line, self.hired = ours, 0
+        self._say(settings | {"grader": os.getpid()})
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def hire(self) -> Worker:
+        self.hired += 1
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._say({"op": "hire", "number": self.hired}, theirs.fileno())
+        return Worker(self, self.hired, ours)
+
+    def kill(self, number: int) -> None:
+        self._say({"op": "kill", "number": number})
+
+    def _say(self, order: dict[str, Any], *fds: int) -> None:
         try:
-            self.process.stdin.write(json.dumps(message) + "\n")
-            self.process.stdin.flush()
-        except (BrokenPipeError, OSError):
-            pass  # its end is noticed when its answer does not come
-
-    def give(self, task: Task) -> None:
-        self.task, self.since = task, time.monotonic()
-        self.say({"learner": task.learner, "exercise": task.exercise, "path": str(task.path.absolute())})
+            messages.send(self.line, order)
+            if fds:
+                socket.send_fds(self.line, [b"w"], list(fds))
+        except OSError:
+            pass  # its end is noticed when the worker's answer does not come
 
     def end(self, kill: bool = False) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
         if kill:
             self.process.kill()
-        try:
-            self.process.stdin.close()
-        except OSError:
-            pass
+        self.line.close()
         try:
             self.process.wait(timeout=15)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.process.stdout.close()
-        self.errors.close()
+
+
+class Worker:
+    """A worker, and the way to it."""
+
+    def __init__(self, crew: Crew, number: int, line: socket.socket) -> None:
+        self.crew, self.number, self.line = crew, number, line
+        self.task: Task | None = None
+        self.ready = False
+        self.since = time.monotonic()
+
+    def give(self, task: Task) -> None:
+        self.task, self.since = task, time.monotonic()
+        order = {"learner": task.learner, "exercise": task.exercise, "path": str(task.path.absolute())}
+        try:
+            messages.send(self.line, order)
+        except OSError:
+            pass  # its end is noticed when its answer does not come
+
+    def hear(self) -> dict[str, Any] | None:
+        """What it says next; None when it has ended."""
+        try:
+            reply: dict[str, Any] = messages.receive(self.line)
+            return reply
+        except (EOFError, OSError, ValueError):
+            return None
+
+    def end(self) -> None:
+        """Kill it, if it has not ended."""
+        self.crew.kill(self.number)
+        self.line.close()
 
 
 class _Pool:
@@ -176,7 +219,8 @@ class _Pool:
         self.tried: dict[Task, int] = {}
         self.jobs = max(1, min(jobs, len(self.queue)))
         self.selector = selectors.DefaultSelector()
-        self.workers: list[_Worker] = []
+        self.crew: Crew | None = None
+        self.workers: list[Worker] = []
         self.failed_starts = 0
 
     def run(self) -> None:
@@ -195,29 +239,32 @@ class _Pool:
                     if (worker.task or not worker.ready) and time.monotonic() - worker.since > PATIENCE_S:
                         self._lose(worker, "it said nothing for a long time")
         finally:
+            busy = any(worker.task is not None or not worker.ready for worker in self.workers)
             for worker in self.workers:
-                worker.end(kill=worker.task is not None or not worker.ready)
+                worker.line.close()
+            if self.crew:
+                self.crew.end(kill=busy)
             self.selector.close()
 
     def _hire(self) -> None:
-        worker = _Worker(self.settings)
+        if self.crew and not self.crew.alive():
+            self.crew.end()
+            self.crew = None
+        self.crew = self.crew or Crew(self.settings)
+        worker = self.crew.hire()
         self.workers.append(worker)
-        assert worker.process.stdout is not None
-        self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        self.selector.register(worker.line, selectors.EVENT_READ, worker)
 
-    def _hear(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        line = worker.process.stdout.readline()
-        if not line.endswith("\n"):
+    def _hear(self, worker: Worker) -> None:
+        reply = worker.hear()
+        if reply is None:
             self._lose(worker, f"it ended without a word; its log is {self._log()}")
-            return
-        reply = json.loads(line)
-        task, worker.task = worker.task, None
-        if "stop" in reply:
-            self._lose(worker, reply["stop"])
-        elif task is None:
+        elif "stop" in reply or "lost" in reply:
+            self._lose(worker, reply.get("stop") or reply["lost"])
+        elif worker.task is None:
             worker.ready, self.failed_starts = True, 0
         else:
+            task, worker.task = worker.task, None
             self._finish(task, reply)
 
     def _finish(self, task: Task, reply: dict[str, Any]) -> None:
@@ -228,11 +275,11 @@ class _Pool:
     def _log(self) -> str:
         return os.path.join(self.settings["out"], ".worker.log")
 
-    def _lose(self, worker: _Worker, why: str) -> None:
-        """A worker ended or is stuck: it will be replaced, and its submission tried once more."""
-        self.selector.unregister(worker.process.stdout)  # type: ignore[arg-type]
+    def _lose(self, worker: Worker, why: str) -> None:
+        """A worker ended, is stuck or has no sandbox any more: it will be replaced, and its submission tried once more."""
+        self.selector.unregister(worker.line)
         self.workers.remove(worker)
-        worker.end(kill=True)
+        worker.end()
         task = worker.task
         if not worker.ready:
             self.failed_starts += 1
@@ -244,12 +291,7 @@ class _Pool:
         if self.tried[task] < TRIES:
             self.queue.append(task)
         else:
-            self._finish(
-                task,
-                {
-                    "error": f"the worker ended {TRIES} times while grading it; its last words are in {self._log()}"
-                },
-            )
+            self._finish(task, {"error": f"{TRIES} workers gave up on it. The last: {why}"})
 
 
 def _is_done(task: Task, out: Path, batch: Batch) -> bool:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import nbformat
+from autograder.notebook_format import nbformat  # isort: skip
 import papermill
 from nbformat import NotebookNode
 from papermill.engines import papermill_engines

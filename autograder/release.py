@@ -152,7 +152,7 @@ def _cell(kind: str, source: str, name: str, marks: dict[str, Any], tags: list[s
 
 
 def _notebook(cells: list[dict[str, Any]], about: dict[str, str]) -> NotebookNode:
-    import nbformat
+    from autograder.notebook_format import nbformat
 
     metadata = {"all_aboard": about, "kernelspec": dict(_KERNEL), "language_info": {"name": "python"}}
     return nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": cells})
@@ -188,7 +188,7 @@ def _relink(source: str, lesson: Lesson) -> str:
 
 
 def _bytes(notebook: NotebookNode) -> bytes:
-    import nbformat
+    from autograder.notebook_format import nbformat
 
     nbformat.validate(notebook)
     return (nbformat.writes(notebook).rstrip("\n") + "\n").encode()

@@ -27,6 +27,7 @@ _NEARLY = re.compile(r"^\s*#+\s*(?:BEGIN|END)\s*_?SOLUTIONS?\b", re.IGNORECASE)
 def read_myst(path: Path) -> NotebookNode:
     """A MyST Markdown file as a notebook of format 4. UserError if the file is missing or not MyST."""
     text = read_text(path)
+    import autograder.notebook_format  # isort: skip  # noqa: F401
     import jupytext  # here: a quarter of a second that `--help` and listings need not pay
 
     try:

@@ -1,95 +1,161 @@
-"""One worker process of a batch: grades what it is handed, one submission at a time, and writes the results.
+"""Workers of a batch: each grades what it is handed, one submission at a time, and writes the results.
 
-Started by `batch` as `python -m autograder.worker`. It reads a line of JSON with the settings, then a line for each
-submission, and answers each with a line: {"ready": true} or {"stop": why it cannot start}, then one for each submission.
-Results are on disk before the answer is sent.
+Started by `batch` as `python -m autograder.worker FD`: a process that loads what grading needs once and then is forked for
+every worker. It reads the settings from the socket FD, then orders. {"op": "hire", "number": n} comes with a socket, on which the
+new worker says {"ready": its process id} or {"stop": why it cannot start} and then obeys: a task for each submission, an
+answer to each. Results are on disk before the answer is sent. {"op": "kill", "number": n} ends a worker, and when the socket is
+closed, all end.
 """
 
 from __future__ import annotations
 
-import json
+import gc
+import os
+import signal
+import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from autograder.errors import SandboxError, UserError, did_you_mean
-from autograder.exercise import Course
+from autograder.sandbox import messages, warm
 from autograder.sandbox.kernel import PR_SET_PDEATHSIG, give_freed_memory_back, prctl
 
 
 def main() -> None:
-    import gc
-    import os
-    import signal
-
     gc.disable()  # until all is imported, of which little is garbage
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a grader that is killed leaves no worker behind
-    line = sys.stdin.readline()
-    settings = json.loads(line) if line else {}
-    if settings.get("grader") != os.getppid():
-        return  # it was killed before that took effect
-    # Whatever prints must not end up between our answers.
-    answers, sys.stdout = sys.stdout, sys.stderr
-
-    def say(reply: dict[str, Any]) -> None:
-        answers.write(json.dumps(reply) + "\n")
-        answers.flush()
-
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a grader that is killed leaves nothing behind
+    line = socket.socket(fileno=int(sys.argv[1]))
     try:
-        worker = _Worker(settings)
-    except (UserError, SandboxError, OSError) as error:
-        say({"stop": str(error)})
+        settings = messages.receive(line)
+    except (EOFError, OSError):
         return
-    gc.freeze()
-    gc.enable()
-    say({"ready": True})
-    for line in sys.stdin:
-        say(worker.do(json.loads(line)))
-    worker.sandbox.close()
+    if settings["grader"] == os.getppid():  # else it was killed before that took effect
+        _Crew(line, settings).serve()
+
+
+class _Crew:
+    """The process that is forked for every worker, and the server that is forked for every worker's sandbox."""
+
+    def __init__(self, line: socket.socket, settings: dict[str, Any]) -> None:
+        self.line, self.settings = line, settings
+        self.workers: dict[int, int] = {}  # number → process id
+        self.server = warm.begin()  # it loads beside this process
+        from autograder import feedback, grade, notebook_format, store, submission  # noqa: F401
+        from autograder.exercise import Course
+
+        give_freed_memory_back()
+        # What is wrong with the course is said by each worker.
+        self.course = Course(Path(settings["course"]))
+        gc.freeze()
+        gc.enable()
+
+    def serve(self) -> None:
+        """Obey until the batch hangs up."""
+        while True:
+            try:
+                order = messages.receive(self.line)
+            except (EOFError, OSError):
+                break
+            self._bury()
+            if order["op"] == "kill":
+                if order["number"] in self.workers:
+                    os.kill(self.workers[order["number"]], signal.SIGKILL)
+            else:
+                _, fds, _, _ = socket.recv_fds(self.line, 1, 1)
+                with socket.socket(fileno=fds[0]) as worker_line:
+                    self._hire(order["number"], worker_line)
+        for pid in self.workers.values():
+            os.waitpid(pid, 0)
+        if self.server:
+            self.server.close()
+
+    def _bury(self) -> None:
+        """Forget workers that have ended: their numbers may come to mean other processes."""
+        for number, pid in list(self.workers.items()):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                del self.workers[number]
+
+    def _hire(self, number: int, line: socket.socket) -> None:
+        try:
+            exercises = {e.id: e for e in self.course.exercises()}
+            ranks = max((e.limits.ranks for e in exercises.values()), default=1)
+            sandbox = self._sandbox(ranks)
+        except (UserError, SandboxError, OSError) as error:
+            messages.send(line, {"stop": str(error)})
+            return
+        pid = os.fork()
+        if pid == 0:
+            _be_worker(self, line, sandbox, exercises)
+        self.workers[number] = pid
+        sandbox.close()  # it is the worker's now
+
+    def _sandbox(self, ranks: int) -> Any:
+        from autograder.sandbox.host import Sandbox
+
+        if self.server and not self.server.alive():
+            self.server.close()
+            self.server = None
+        sandbox = Sandbox(ranks, server=self.server)
+        self.server = sandbox.let_go()
+        return sandbox
+
+
+def _be_worker(crew: _Crew, line: socket.socket, sandbox: Any, exercises: dict[str, Any]) -> NoReturn:
+    status = 1
+    try:
+        parent = os.getppid()
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        crew.line.close()
+        crew.server.forget()  # type: ignore[union-attr]
+        if os.getppid() == parent:
+            _Worker(crew.settings, sandbox, exercises).serve(line)
+            status = 0
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 class _Worker:
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], sandbox: Any, exercises: dict[str, Any]) -> None:
         import torch
 
         from autograder.grade import Grader
-        from autograder.sandbox.host import Sandbox
 
         torch.set_num_threads(1)
-        give_freed_memory_back()
-        self.course = Course(Path(settings["course"]))
         self.out, self.under = Path(settings["out"]), Path(settings["submissions"])
-        self.exercises = {e.id: e for e in self.course.exercises()}
-        ranks = max((e.limits.ranks for e in self.exercises.values()), default=1)
-        self._start = lambda: Sandbox(ranks)
-        self.sandbox = self._start()
-        self._grader = lambda: Grader(self.sandbox, settings["engine"], settings["seed"])
-        self.grader = self._grader()
+        self.sandbox, self.exercises = sandbox, exercises
+        self.grader = Grader(sandbox, settings["engine"], settings["seed"])
+
+    def serve(self, line: socket.socket) -> None:
+        """Grade what comes until the batch hangs up, or the sandbox is broken: then another worker gets another one."""
+        messages.send(line, {"ready": os.getpid()})
+        answer: dict[str, Any] = {}
+        while "lost" not in answer:
+            try:
+                task = messages.receive(line)
+            except (EOFError, OSError):
+                break
+            answer = self.do(task)
+            messages.send(line, answer)
+        self.sandbox.close()
 
     def do(self, task: dict[str, str]) -> dict[str, Any]:
-        """Grade one submission and write its files. {"status", "score", "max_score"} or {"error": sentence}."""
-        for last in (False, True):
-            try:
-                return self._grade(task["learner"], task["exercise"], Path(task["path"]))
-            except SandboxError as error:
-                # Not the learner's fault: start again in a new sandbox, once.
-                self.sandbox.close()
-                if last:
-                    return {"error": str(error)}
-                try:
-                    self.sandbox = self._start()
-                except SandboxError as again:
-                    return {"error": str(again)}
-                self.grader = self._grader()
-            except (UserError, OSError) as error:
-                return {"error": str(error)}
-        raise AssertionError("unreachable")
+        """Grade one submission and write its files.
+
+        {"status", "score", "max_score"}, {"error": sentence}, or {"lost": why} when it is not the learner's fault.
+        """
+        try:
+            return self._grade(task["learner"], task["exercise"], Path(task["path"]))
+        except SandboxError as error:
+            return {"lost": str(error)}
+        except (UserError, OSError) as error:
+            return {"error": str(error)}
 
     def _grade(self, learner: str, exercise_id: str, path: Path) -> dict[str, Any]:
-        import nbformat
-
         from autograder.feedback import as_page
         from autograder.grade import rejected
+        from autograder.notebook_format import nbformat
         from autograder.store import write_result
         from autograder.submission import safe_text
 

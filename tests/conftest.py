@@ -7,6 +7,7 @@ fill what time the files leave. Attacks, the longest file, come in three parts.
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import tempfile
@@ -36,6 +37,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # PyTorch's half a million objects stay: they need not be gone through again and again
 
 
 def _place(item: pytest.Item) -> tuple[int, int]:

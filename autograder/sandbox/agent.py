@@ -129,7 +129,7 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, drive: str, cell
     """
     import threading
 
-    import nbformat
+    from autograder.notebook_format import nbformat  # isort: skip
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 

@@ -2,90 +2,68 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from typing import Any
 
 from aboard import wire
 from autograder.errors import SandboxError
 from autograder.exercise import Limits
-from autograder.sandbox.outer import WALLS, Start, command, environment, mark
-
-START_S = 60.0
-LADDER = (*WALLS, "landlock")  # the best that works is taken, and when none does, nothing is graded
+from autograder.sandbox.outer import WALLS
+from autograder.sandbox.warm import LADDER, START_S, WarmServer
 
 
 class Sandbox:
     """One warm sandbox with rooms for `ranks` ranks. Use as a context manager; `close` leaves nothing behind.
 
-    `layer` is one of LADDER; by default the best that works here. `layers` lists what is active, outermost first.
-    Raises SandboxError with the reason of each when none can be had.
+    It is forked from `server`, if that works; else from a server of its own, of `layer`, one of LADDER, or by default of the
+    best that works here. `layers` lists what is active, outermost first. Raises SandboxError with the reason of each when
+    none can be had.
     """
 
-    def __init__(self, ranks: int = 8, layer: str | None = None) -> None:
+    def __init__(self, ranks: int = 8, layer: str | None = None, server: WarmServer | None = None) -> None:
         self.open_rooms: dict[int, socket.socket] = {}
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         reasons = []
         for name in LADDER if layer is None else (layer,):
+            self._owns_server = server is None or server.layer != name
             try:
-                self._start(name, ranks)
+                self.server = WarmServer(name) if server is None or self._owns_server else server
+                self._start(ranks)
                 return
             except SandboxError as error:
                 reasons.append(f"{name}: {error}")
         raise SandboxError("no sandbox works here, so nothing is graded. " + "; ".join(reasons))
 
-    def _start(self, layer: str, ranks: int) -> None:
-        ours, theirs = socket.socketpair()
-        start = None
+    def _start(self, ranks: int) -> None:
+        """Raises SandboxError when it does not work; then its server is closed, too."""
+        self.server.wait()
         try:
-            start = self._how(layer, theirs.fileno(), ranks)
-            self._process = subprocess.Popen(
-                start.line, pass_fds=start.fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE, env=start.variables, cwd=start.folder,
-            )  # fmt: skip
-        except OSError as error:
-            ours.close()
-            raise SandboxError(f"it could not be started ({error})") from error
+            self._control = self.server.fork(ranks)
+            self._meet_warden()
+            layer = self.server.layer
+            self.layer, self.ranks = layer, ranks if layer in WALLS else 0
+            filters = ["seccomp filter"] if self.server.seccomp else []
+            if layer in WALLS:
+                first = "bubblewrap" if layer == "bubblewrap" else "own wall"
+                inside = ["user namespaces", "one network interface per rank", "rlimits"]
+                self.layers = [first, *inside, *filters, "no capabilities"]
+            else:
+                self.layers = ["Landlock", "rlimits", *filters, "no network, one process"]
+            self._try_a_room()
         except SandboxError:
-            ours.close()
+            self.server.close()
             raise
-        finally:
-            theirs.close()
-            for fd in start.fds[1:] if start else []:
-                os.close(fd)
-        self._control = ours
-        try:
-            up = wire.receive(ours, deadline=time.monotonic() + START_S)
-        except (EOFError, TimeoutError, OSError):
-            self._process.kill()
-            errors = (self._process.stderr.read() if self._process.stderr else b"").decode("utf-8", "replace")
-            lines = [one for one in errors.strip().splitlines() if one.strip()]
-            self.close()
-            raise SandboxError("it did not start: " + (lines[-1] if lines else "no answer")) from None
-        ours.settimeout(30)
-        if up["problem"]:
-            self.close()
-            raise SandboxError(up["problem"])
-        self.layer, self.ranks = layer, ranks if layer in WALLS else 0
-        filters = ["seccomp filter"] if up["seccomp"] else []
-        if layer in WALLS:
-            first = "bubblewrap" if layer == "bubblewrap" else "own wall"
-            inside = ["user namespaces", "one network interface per rank", "rlimits"]
-            self.layers = [first, *inside, *filters, "no capabilities"]
-        else:
-            self.layers = ["Landlock", "rlimits", *filters, "no network, one process"]
-        self._try_a_room()
 
-    def _how(self, layer: str, control_fd: int, ranks: int) -> Start:
-        if layer in WALLS:
-            return command(layer, control_fd, ranks)
-        self._folder = tempfile.TemporaryDirectory(prefix="all-aboard-")
-        server = [sys.executable, "-m", "autograder.sandbox.server", str(control_fd), str(ranks), "confined"]
-        return Start(server, [control_fd], environment(self._folder.name) | mark(), self._folder.name)
+    def _meet_warden(self) -> None:
+        problem = "it did not answer"
+        try:
+            problem = wire.receive(self._control, deadline=time.monotonic() + START_S)["problem"]
+            self._control.settimeout(30)
+        except (EOFError, TimeoutError, OSError, wire.WireError):
+            pass
+        if problem:
+            self._control.close()
+            raise SandboxError(problem)
 
     def _try_a_room(self) -> None:
         """What keeps rooms from working here must never look like a learner's mistake: find out before any is graded."""
@@ -97,10 +75,10 @@ class Sandbox:
         except (EOFError, OSError, TimeoutError, wire.WireError):
             works = False
         except SandboxError:
-            self.close()
+            self._control.close()
             raise
         if not works:
-            self.close()
+            self._control.close()
             raise SandboxError("a notebook cannot be run in it")
 
     def __enter__(self) -> Sandbox:
@@ -142,14 +120,12 @@ class Sandbox:
             channel.close()
         return self.ask("close", rank=rank)
 
+    def let_go(self) -> WarmServer:
+        """Its server, which from now on is the caller's to close."""
+        self._owns_server = False
+        return self.server
+
     def close(self) -> None:
-        try:
-            self._control.close()
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stderr:
-            self._process.stderr.close()
-        if self._folder:
-            self._folder.cleanup()
+        self._control.close()
+        if self._owns_server:
+            self.server.close()

@@ -41,10 +41,10 @@ class Start:
     folder: str | None = None
 
 
-def command(wall: str, control_fd: int, ranks: int) -> Start:
+def command(wall: str, control_fd: int) -> Start:
     """How to start the server behind `wall`, one of WALLS. Raises SandboxError when something is not installed."""
     names = "".join(f"{NETWORK}.{r + 1} rank{r}\n" for r in range(MOST_RANKS))
-    return _behind(wall, ["autograder.sandbox.server", str(control_fd), str(ranks)], control_fd, seen(names))
+    return _behind(wall, ["autograder.sandbox.server", str(control_fd)], control_fd, seen(names))
 
 
 def cluster_command(wall: str, control_fd: int, scratch_mib: int) -> Start:

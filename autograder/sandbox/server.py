@@ -1,7 +1,7 @@
-"""The warm process behind the wall: torch and IPython are loaded once, and each room is a fork of it.
+"""The warm process behind the wall: torch and IPython are loaded once, and every sandbox, and each room in it, is a fork of it.
 
-Once warm it becomes the warden (`warden.py`). Started as `python -m autograder.sandbox.server FD RANKS` by
-`outer.command`.
+It runs nobody's code. For each sandbox it is asked for it forks a process that steps into namespaces of its own and is that
+sandbox's warden (`warden.py`). Started as `python -m autograder.sandbox.server FD` by `warm.WarmServer`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,80 @@ import resource
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import NoReturn
 
 from autograder.sandbox import kernel as k
+from autograder.sandbox import messages
 from autograder.sandbox.outer import OPEN_FILES
 
-if TYPE_CHECKING:
-    from autograder.sandbox.network import Switch
+LAST_S = 2.0  # for sandboxes to end by themselves, when the grader has hung up
 
 
 def main() -> None:
     gc.disable()  # until all is imported, of which little is garbage: to look for it takes a sixth of the time
-    control, ranks = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
-    if sys.argv[3:] == ["confined"]:
-        _serve_confined(control)
-    else:
-        _serve_behind_the_wall(control, ranks)
+    control, confined = socket.socket(fileno=int(sys.argv[1])), sys.argv[2:] == ["confined"]
+    parent = os.getppid()
+    if not confined:
+        become_nobody_if_root()
+    # Bubblewrap has asked for this already, but a change of identity makes the kernel forget it: then a server whose grader is
+    # killed would go on until it is warm before it notices.
+    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    problem = _too_few_files() or (_why_not_confined() if confined else "")
+    if not problem:
+        _warm_up()
+    from autograder.sandbox import seccomp
+
+    messages.send(control, {"problem": problem, "seccomp": seccomp.offered()})
+    while not problem:
+        try:
+            ranks = messages.receive(control)["ranks"]
+            _, fds, _, _ = socket.recv_fds(control, 1, 1)
+        except (EOFError, OSError):
+            break
+        _bury(time.monotonic())
+        if os.fork():
+            os.close(fds[0])
+        else:
+            control.close()
+            _be_sandbox(socket.socket(fileno=fds[0]), ranks, confined)
+    _bury(time.monotonic() + LAST_S)
+
+
+def _bury(deadline: float) -> None:
+    """Forget sandboxes that have ended; wait for the others until `deadline` (monotonic)."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0] or time.monotonic() < deadline:
+            time.sleep(0.002)
+    except ChildProcessError:
+        pass
+
+
+def _be_sandbox(control: socket.socket, ranks: int, confined: bool) -> NoReturn:
+    """Serve the grader's orders on `control`, whose first message says what is wrong with this sandbox, if anything is."""
+    status = 1
+    try:
+        from aboard import wire
+        from autograder.sandbox.network import Switch
+        from autograder.sandbox.warden import Warden
+
+        problem, switch = "", None
+        try:
+            if confined:
+                _settle_in_a_folder()
+            else:
+                step_inside(control, as_user=0)
+                switch = Switch(ranks)
+        except Exception as error:
+            problem = f"its namespaces or network could not be made ({type(error).__name__}: {error})"
+        wire.send(control, {"problem": problem})
+        if not problem:
+            Warden(control, switch).run()
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def step_inside(control: socket.socket, as_user: int) -> None:
@@ -36,8 +94,7 @@ def step_inside(control: socket.socket, as_user: int) -> None:
     uid, gid = become_nobody_if_root()
     k.unshare(k.CLONE_NEWUSER | k.CLONE_NEWNS | k.CLONE_NEWNET | k.CLONE_NEWPID)
     k.map_ids(as_user, uid, gid)
-    # Bubblewrap has asked for this already, but a change of identity makes the kernel forget it: then a server whose grader is
-    # killed would go on until it is warm before it notices.
+    # A change of identity makes the kernel forget this, whoever asked for it.
     k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -51,37 +108,21 @@ def step_inside(control: socket.socket, as_user: int) -> None:
     k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
 
 
-def _serve_behind_the_wall(control: socket.socket, ranks: int) -> None:
-    step_inside(control, as_user=0)
-    from autograder.sandbox.network import Switch
+def _settle_in_a_folder() -> None:
+    parent = os.getppid()
+    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
+    folder = f"sandbox-{os.getpid()}"
+    os.mkdir(folder, 0o700)
+    os.chdir(folder)
 
-    problem, switch = "", None
-    try:
-        switch = Switch(ranks)
-    except Exception as error:
-        problem = f"its network could not be built ({type(error).__name__}: {error})"
-    _be_warden(control, switch, problem)
 
-
-def _serve_confined(control: socket.socket) -> None:
+def _why_not_confined() -> str:
     from autograder.sandbox.confined import why_not
 
-    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGKILL)
-    k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
-    _be_warden(control, None, why_not())
-
-
-def _be_warden(control: socket.socket, switch: Switch | None, problem: str) -> None:
-    from aboard import wire
-    from autograder.sandbox import seccomp
-    from autograder.sandbox.warden import Warden
-
-    problem = problem or _too_few_files()
-    if not problem:
-        _warm_up()
-    wire.send(control, {"op": "up", "problem": problem, "seccomp": seccomp.offered()})
-    if not problem:
-        Warden(control, switch).run()
+    return why_not()
 
 
 def _too_few_files() -> str:
@@ -116,7 +157,7 @@ def _warm_up() -> None:
     import torch.distributed.fsdp  # noqa: F401
 
     from aboard import ranks  # noqa: F401
-    from autograder.sandbox import agent  # noqa: F401
+    from autograder.sandbox import agent, network, warden  # noqa: F401
     from autograder.sandbox.shell import warm_shell
 
     warm_shell()

@@ -21,6 +21,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 
 from aboard.ranks.memory import forget_high_water, read_status
+from autograder.batch import ONE_THREAD, Crew, Task, Worker
 from autograder.exercise import Course, Exercise
 from autograder.feedback import as_plain
 from autograder.report import write_report
@@ -77,9 +78,10 @@ class Ground:
         self.abstract = socket.socket(socket.AF_UNIX)
         self.abstract.bind(f"\0{MARK}-{engine}-{layer}")
         self.abstract.listen()
-        self._worker: subprocess.Popen[str] | None = None
+        self._crew: Crew | None = None
+        self._worker: Worker | None = None
         self._reference: dict[str, dict[str, str]] = {}
-        self._workers: set[int] = set()
+        self._crews: set[int] = set()
         self._suspects: list[str] = []
 
     def close(self) -> None:
@@ -122,77 +124,90 @@ class Ground:
         return {
             "HOME": str(self.home), "OUT": str(self.out), "SUBMISSIONS": str(self.submissions), "MARK": MARK,
             "COURSE": str(self.course_folder), "TMP": str(self.tmp), "VICTIM": str(self.victim.pid),
-            "PORT": str(self.listener.getsockname()[1]), "GRADER": str(self.worker.pid),
+            "PORT": str(self.listener.getsockname()[1]), "GRADER": str(self.family()[0]),
             "ABSTRACT": f"{MARK}-{self.engine}-{self.layer}",
         }  # fmt: skip
 
     @property
-    def worker(self) -> subprocess.Popen[str]:
-        if self._worker is None or self._worker.poll() is not None:
-            line = [str(Path(__file__).with_name("worker.py")), self.layer]
-            if self.user == "ordinary":
-                line = ordinary_user.command(line, self.base)
-            else:
-                line = [sys.executable, *line]
-            self._errors = open(self.base / "worker.log", "ab")
-            self._worker = subprocess.Popen(
-                line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd="/",
-                env=os.environ | {
-                    "HOME": str(self.home), "TMPDIR": str(self.tmp), "SECRET_TOKEN": f"{CANARY}-environment",
-                    "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
-                },
-            )  # fmt: skip
-            self._workers.add(self._worker.pid)
-            self._say(
-                {
-                    "course": str(self.course_folder), "out": str(self.out), "engine": self.engine, "seed": SEED,
-                    "submissions": str(self.submissions), "grader": os.getpid(),
-                }
-            )  # fmt: skip
-            greeting = self._worker.stdout.readline()  # type: ignore[union-attr]
-            assert json.loads(greeting or "null") == {"ready": True}, greeting or self._last_words()
+    def worker(self) -> Worker:
+        """The worker, which is hired when there is none, or a crew with one where that has ended."""
+        if self._worker is None or is_corpse(self._pid):
+            if self._crew is None or not self._crew.alive():
+                self._stop()
+                self._crew = self._new_crew()
+                self._crews.add(self._crew.process.pid)
+            self._worker = self._crew.hire()
+            greeting = self._worker.hear() or {}
+            assert "ready" in greeting, greeting or self._last_words()
+            self._pid: int = greeting["ready"]
+            self._members = len(self.family())
         return self._worker
 
-    def _stop(self) -> None:
+    def _new_crew(self) -> Crew:
+        """As a batch has it, with a home of its own."""
+        settings = {
+            "course": str(self.course_folder), "out": str(self.out), "engine": self.engine, "seed": SEED,
+            "submissions": str(self.submissions),
+        }  # fmt: skip
+        own = {
+            "HOME": str(self.home), "TMPDIR": str(self.tmp), "SECRET_TOKEN": f"{CANARY}-environment", "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+
+        def command(fd: int) -> list[str]:
+            line = [str(Path(__file__).with_name("worker.py")), self.layer, str(fd)]
+            if self.user == "ordinary":
+                return ordinary_user.command(line, self.base)
+            return [sys.executable, *line]
+
+        with open(self.base / "worker.log", "ab") as log:
+            return Crew(settings, command, stderr=log, cwd="/", env=os.environ | ONE_THREAD | own)
+
+    def family(self) -> list[int]:
+        """The worker, then its crew and all else that this has started."""
+        assert self.worker and self._crew
+        crew = self._crew.process.pid
+        return [self._pid, *(p for p in (crew, *below(crew, process_tree())) if p != self._pid)]
+
+    def _let_go(self) -> None:
         if self._worker is not None:
-            self._worker.stdin.close()  # type: ignore[union-attr]
-            try:
-                self._worker.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                self._worker.kill()
-                self._worker.wait()
-            self._worker.stdout.close()  # type: ignore[union-attr]
-            self._errors.close()
+            self._worker.end()
             self._worker = None
 
-    def _say(self, message: dict[str, Any]) -> None:
-        self._worker.stdin.write(json.dumps(message) + "\n")  # type: ignore[union-attr]
-        self._worker.stdin.flush()  # type: ignore[union-attr]
+    def _stop(self) -> None:
+        self._let_go()
+        if self._crew is not None:
+            self._crew.end()
+            self._crew = None
 
     # --- grading
 
     def grade(self, learner: str, exercise: str, path: Path, patience_s: float = REPLY_S) -> Found:
         """Hand one file to the worker, as a batch does, and read what it wrote."""
-        worker, start = self.worker, time.monotonic()
-        self._said = (self.base / "worker.log").stat().st_size
-        self._say({"learner": learner, "exercise": exercise, "path": str(path)})
-        ready, _, _ = select.select([worker.stdout], [], [], patience_s)
-        line = worker.stdout.readline() if ready else ""  # type: ignore[union-attr]
+        start = time.monotonic()
+        reply = self._ask(Task(learner, exercise, path), patience_s)
+        if "lost" in reply:
+            self._let_go()
+            reply = self._ask(Task(learner, exercise, path), patience_s)
         seconds = time.monotonic() - start
-        if not line:
-            state = "hangs" if worker.poll() is None else f"ended with {worker.returncode}"
-            worker.kill()
+        if "status" not in reply and "error" not in reply:
             self._stop()
-            return Found({}, None, {}, seconds, wrong=[f"the worker {state}: {self._last_words()}"])
+            why = reply.get("lost", "it has ended or hangs")
+            return Found({}, None, {}, seconds, wrong=[f"the worker: {why}; {self._last_words()}"])
         texts = {}
         for name in FILES:
             file = self.out / learner / exercise / name
             if file.is_file():
                 texts[name] = file.read_text(encoding="utf-8", errors="replace")
         result = Result.model_validate_json(texts["result.json"]) if "result.json" in texts else None
-        reply = json.loads(line)
         wrong = [f"not graded: {reply['error']}; {self._last_words()}"] if "error" in reply else []
         return Found(reply, result, texts, seconds, _printed(texts.get("executed.ipynb", "")), wrong)
+
+    def _ask(self, task: Task, patience_s: float) -> dict[str, Any]:
+        """The worker's answer; {} when there is none."""
+        worker = self.worker
+        self._said = (self.base / "worker.log").stat().st_size
+        worker.give(task)
+        return (worker.hear() or {}) if select.select([worker.line], [], [], patience_s)[0] else {}
 
     def _last_words(self) -> str:
         with open(self.base / "worker.log", errors="replace") as file:
@@ -242,7 +257,7 @@ class Ground:
         exercise = self.course.exercise(name)
         innocent = "ring-quick" if self.layer in WALLS else "ring-alone"
         self.reference(innocent)
-        if self._worker is None or self._worker.poll() is not None or not self._whole():
+        if self._worker is None or is_corpse(self._pid) or not self._whole():
             self.innocents(innocent)  # after what an attack broke, start anew
         if (self.submissions / one.learner).is_symlink():
             (self.submissions / one.learner).unlink()
@@ -283,12 +298,13 @@ class Ground:
         return found
 
     def _whole(self) -> bool:
-        """Whether the worker's sandbox runs."""
-        return len(below(self.worker.pid, process_tree())) >= 2
+        """Whether the worker has all that belongs to it."""
+        return len(self.family()) >= self._members
 
     def _look(self, one: Attack) -> dict[str, Any]:
         """The state of everything that must be the same afterwards."""
-        pid = self.worker.pid
+        family = [p for p in self.family() if not is_corpse(p)]  # corpses: a test of their own
+        pid = family[0]
         mine = {p for p in (self.submissions / one.learner, self.out / one.learner)}
         outside = [
             p for folder in (self.home, self.submissions, self.out, self.course_folder) for p in folder.rglob("*")
@@ -296,16 +312,13 @@ class Ground:
             and "__pycache__" not in p.parts
         ]  # fmt: skip
         forget_high_water(pid)
-        family = [
-            p for p in (pid, *below(pid, process_tree())) if not is_corpse(p)
-        ]  # corpses: a test of their own
         return {
             "processes": family, "descriptors": {p: _descriptors(p) for p in family},
             "files": {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in outside},
             "marked": _marked(), "temporary": sorted(p.name for p in self.tmp.iterdir() if not p.name.startswith("torchinductor")),
             "system V": {k: _lines(f"/proc/sysvipc/{k}") for k in ("shm", "sem", "msg")},
             "rss": read_status(pid)["RssAnon"], "high": read_status(pid)["VmHWM"], "server": read_status(family[-1])["RssAnon"],
-            "strays": _strays(self._workers),
+            "strays": _strays(self._crews),
         }  # fmt: skip
 
     def _compare(self, one: Attack, exercise: Exercise, before: dict[str, Any], found: Found) -> None:
@@ -418,9 +431,9 @@ def _marked() -> list[str]:
     return sorted(names)
 
 
-def _strays(workers: set[int]) -> list[int]:
-    """What began in these workers' rooms and lost its parent: what escapes from a family ends with process 1."""
-    rooms = [f"ALL_ABOARD_ROOM={pid}\0".encode() for pid in workers]
+def _strays(crews: set[int]) -> list[int]:
+    """What began in the rooms of these crews and lost its parent: what escapes from a family ends with process 1."""
+    rooms = [f"ALL_ABOARD_ROOM={pid}\0".encode() for pid in crews]
     return sorted(
         pid for pid in process_tree().get(1, []) if any(room in _environment(pid) for room in rooms)
     )

@@ -14,7 +14,6 @@ import pytest
 
 from aboard.cluster import means
 from autograder.sandbox import landlock
-from autograder.sandbox.account import below, process_tree
 from autograder.sandbox.outer import WALLS
 from tests.attacks import bend, break_reader, edit, forge, judges, leave, look, meter, outlive, poison, reach
 from tests.attacks.attack import Attack
@@ -169,6 +168,6 @@ def test_no_corpse_is_left_of_any_submission(grounds, tmp_path_factory, layer, u
     ground = ground_for(grounds, tmp_path_factory, "fork", layer, user)
     innocent = "ring-quick" if layer in WALLS else "ring-alone"
     ground.innocents(innocent)
-    before = [p for p in below(ground.worker.pid, process_tree()) if is_corpse(p)]
+    before = [p for p in ground.family() if is_corpse(p)]
     ground.innocents(innocent)
-    assert [p for p in below(ground.worker.pid, process_tree()) if is_corpse(p)] == before
+    assert [p for p in ground.family() if is_corpse(p)] == before

@@ -1,11 +1,11 @@
-"""The batch's own worker, in a layer of one's choice: `python tests/attacks/worker.py LAYER`."""
+"""The batch's own workers, in a layer of one's choice: `python tests/attacks/worker.py LAYER FD`."""
 
-import functools
 import sys
 
 from autograder import worker
-from autograder.sandbox import host
+from autograder.sandbox import host, warm
 
 if __name__ == "__main__":
-    host.Sandbox = functools.partial(host.Sandbox, layer=sys.argv[1])  # type: ignore[misc, assignment]
+    layer = sys.argv.pop(1)
+    warm.LADDER = host.LADDER = (layer,)  # type: ignore[assignment]
     worker.main()

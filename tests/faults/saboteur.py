@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-SERVICES = ("worker", "wall", "server", "warden")
+SERVICES = ("crew", "worker", "wall", "server", "warden")
 ROOMS = ("room", "agent", "rank")
 
 
@@ -21,23 +21,26 @@ def children(pid: int) -> list[int]:
 
 
 def parts(grader: int) -> dict[str, list[int]]:
-    """Process ids by what they are: the grader's workers, and behind each wall what begets what.
+    """Process ids by what they are: the grader's crew, and what it is forked for and has started.
 
-    grader > worker > wall (bubblewrap, or our own) > server > warden > room (its process 1) > agent > rank (and what a rank starts)
+    grader > crew > worker, and
+             crew > wall (bubblewrap, or our own) > server > warden > room (its process 1) > agent > rank (and what a rank starts)
     """
     found: dict[str, list[int]] = {name: [] for name in (*SERVICES, *ROOMS)}
-    found["worker"] = children(grader)
-    for worker in found["worker"]:
-        for child in children(worker):
-            _behind(child, 0, found)
+    found["crew"] = children(grader)
+    for crew in found["crew"]:
+        for child in children(crew):
+            if b"autograder.worker" in _words(child):
+                found["worker"].append(child)
+            else:
+                _behind(child, 0, found)
     return found
 
 
 def _behind(pid: int, depth: int, found: dict[str, list[int]]) -> None:
     names = ("wall", "server", "warden", "room", "agent", "rank")
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+    words = _words(pid)
+    if not words:
         return
     # Of either there may be two, one inside the other.
     wall = words[0].endswith(b"bwrap") or b"autograder.sandbox.wall" in words
@@ -45,6 +48,14 @@ def _behind(pid: int, depth: int, found: dict[str, list[int]]) -> None:
     found[names[min(depth, len(names) - 1)]].append(pid)
     for child in children(pid):
         _behind(child, depth + 1, found)
+
+
+def _words(pid: int) -> list[bytes]:
+    """Its command line; [] when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def kill(pid: int) -> bool:
