@@ -231,18 +231,21 @@ WAITING = ("result-first", "missing", "misfit")  # no hint before the result is 
 
 
 def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:
-    """Give each failing check a hint: the first of its own, written "check: …", else the next of those for any check.
+    """Give each failing check a hint: its diagnosis's, written "diagnosis: …", or the first of its own, written "check: …",
+    else the next of those for any check.
 
     A check that only waits for something else to be mended gets none, and the same mistake met again no further one: who
     has written nothing yet does not read all hints at once.
     """
-    owned, shared = hints_by_check(exercise)
+    owned, shared = hints_by_name(exercise)
     anyones = iter(shared)
     met: set[str | None] = set()
     begun = False
 
     def hint(one: CheckResult) -> str | None:
         nonlocal begun
+        if one.diagnosis in owned:
+            return owned[one.diagnosis][0]
         if one.id in owned:
             if one.diagnosis == "not-done":
                 begun, first = True, not begun
@@ -258,14 +261,14 @@ def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckRes
     ]
 
 
-def hints_by_check(exercise: Exercise) -> tuple[dict[str, list[str]], list[str]]:
-    """(check → its own hints, hints for any check), in the order of exercise.toml."""
+def hints_by_name(exercise: Exercise) -> tuple[dict[str, list[str]], list[str]]:
+    """(check or diagnosis → its own hints, hints for any check), in the order of exercise.toml."""
     owned: dict[str, list[str]] = {}
     shared = []
     for hint in exercise.hints:
-        check, separator, text = hint.partition(": ")
-        if separator and check in exercise.points:
-            owned.setdefault(check, []).append(text)
+        name, separator, text = hint.partition(": ")
+        if separator and (name in exercise.points or name in exercise.diagnoses):
+            owned.setdefault(name, []).append(text)
         else:
             shared.append(hint)
     return owned, shared

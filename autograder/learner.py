@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from aboard.ranks.call import Call, Kept, RanksFailed, Run
 from aboard.ranks.local import run_call
@@ -20,6 +20,8 @@ from aboard.ranks.place import whose_file
 from autograder.expect import Finding
 from autograder.login import Broken, Login, Supercomputer
 from autograder.measured import MeasuredRun
+
+Made = TypeVar("Made")
 
 
 class Room(Protocol):
@@ -46,6 +48,7 @@ class Learner:
         self._room, self._timeout_s = room, timeout_s
         self.local = local  # her own machine: bytes are her process's count, not the kernel's
         self._clusters: dict[tuple[int, str | None, str], Supercomputer] = {}
+        self._made: dict[Any, Any] = {}
 
     def call(self, function: str, *args: Any, **kwargs: Any) -> Any:
         """Call `function(*args, **kwargs)` in one process, no process group; its return value."""
@@ -86,12 +89,20 @@ class Learner:
             self._clusters[key] = self._room.supercomputer(nodes, site, rate)
         return self._clusters[key]
 
+    def once(self, make: Callable[..., Made], *args: Any) -> Made:
+        """`make(learner, *args)`, of the first check that asks for it: for what several checks look at."""
+        if make not in self._made:
+            self._made[make] = make(self, *args)
+        found: Made = self._made[make]
+        return found
+
     def program(self) -> str:
         """The text of a module with the notebook's given code and the learner's answers, for her jobs to import."""
         return self._room.program()
 
     def close(self) -> None:
-        """Take down the clusters there are."""
+        """Take down the clusters there are, and let go of what was made for several checks."""
+        self._made.clear()
         for cluster in self._clusters.values():
             cluster.close()
         self._clusters.clear()

@@ -5,7 +5,6 @@ should: each rank's part of the batch with a copy of the weights in bfloat16, gr
 """
 
 import copy
-import weakref
 from pathlib import Path
 
 import torch
@@ -153,7 +152,7 @@ PRECISIONS = {
     about="communication",
 )
 def traffic(learner, draw):
-    model = Costly.of(learner, draw)
+    model = learner.once(Costly, draw)
     draw.case(f"{model.words}, {model.few} blocks")
     none, some = model.run(model.few, 0), model.run(model.few, model.STEPS)
     name = model.who(some, model.few)
@@ -182,7 +181,7 @@ def traffic(learner, draw):
 
 @check("a rank needs its shards, its activations, and one unit at a time", about="memory")
 def memory(learner, draw):
-    model = Costly.of(learner, draw)
+    model = learner.once(Costly, draw)
     draw.case(f"{model.words}, {model.few} and {model.many} blocks")
     size, added = model.block_bytes(), model.added()
     expect.at_most(
@@ -550,18 +549,10 @@ class Costly:
     few and small enough that the whole model, as it is born, and a copy in `prepare` or two, are below the peak of a step.
     """
 
-    made = weakref.WeakKeyDictionary()
     world, STEPS, few, many = 8, 2, 2, 7
 
-    @classmethod
-    def of(cls, learner, draw):
-        if learner not in cls.made:
-            cls.made[learner] = cls(learner, draw)
-        return cls.made[learner]
-
     def __init__(self, learner, draw):
-        # Weak, as this object is a value of the table whose key the learner is.
-        self.learner, self.runs = weakref.proxy(learner), {}
+        self.learner, self.runs = learner, {}
         self.features, self.width, self.hidden = draw.integer(121, 141), 8 * draw.integer(5, 7), 8 * draw.integer(220, 236)
         self.rows = 2 * self.width + draw.integer(-2, 2)  # of a rank: activations are about half as large as a block
         # The ranks' targets lie apart, so that one rank's gradient is not that of all.

@@ -12,7 +12,6 @@ import random
 import re
 import secrets
 import shlex
-import weakref
 from pathlib import Path
 
 from autograder import expect
@@ -241,10 +240,17 @@ def within(path, folder):
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def start_hub(learner, cluster):
+    """Start it on the cluster; what it knows and nobody else on its node."""
+    key = secrets.token_hex(16)
+    cluster.serve(PROGRAMS.HUB.replace("the key", key))
+    if not cluster.until("hub-up.txt", "up", 15):
+        raise Finding("cluster-broken", "the hub did not start")
+    return key
+
+
 class Staging:
     """A model at the hub, drawn anew, and the folder that it is to be staged into."""
-
-    keys = weakref.WeakKeyDictionary()  # learner → what her hub knows and nobody else on its node
 
     def __init__(self, learner, draw):
         self.learner, self.draw = learner, draw
@@ -256,12 +262,7 @@ class Staging:
             for i in range(parts)
         }
         self.target = f"models/tiny-{draw.seed()}"
-        if learner not in self.keys:
-            self.keys[learner] = secrets.token_hex(16)
-            self.cluster.serve(PROGRAMS.HUB.replace("the key", self.keys[learner]))
-            if not self.cluster.until("hub-up.txt", "up", 15):
-                raise Finding("cluster-broken", "the hub did not start")
-        self.key = self.keys[learner]
+        self.key = learner.once(start_hub, self.cluster)
         self.plan()
 
     def plan(self, damaged="", broken=""):

@@ -1,7 +1,6 @@
 """Judge of "ZeRO-3 by hand"."""
 
 import math
-import weakref
 from pathlib import Path
 
 import torch
@@ -39,7 +38,7 @@ def clipping(learner, draw):
 
 @check("two gathers and one reduce-scatter per unit and step", about="communication")
 def traffic(learner, draw):
-    large = Large.of(learner, draw)
+    large = learner.once(Large, draw)
     draw.case(large.words)
     run, one = large.run(), (large.world - 1) / large.world * large.size
     name = large.what_travels()
@@ -60,7 +59,7 @@ def traffic(learner, draw):
 
 @check("a rank holds its shards and a unit or two", about="memory")
 def memory(learner, draw):
-    large = Large.of(learner, draw)
+    large = learner.once(Large, draw)
     draw.case(large.words)
     held, name = large.run().outputs[0]["held"], large.what_travels()
     if name not in ("replicated", "no-second-gather"):
@@ -73,20 +72,12 @@ def memory(learner, draw):
 class Large:
     """A run of drive.py's large model, whose cost both checks look at. Its numbers must be right before it counts."""
 
-    made = weakref.WeakKeyDictionary()
     world, layers = 8, 14
     # In units: a gathered one, its gradient, a padded copy, a collective's buffers, activations. 12 to 17 were seen, as free blocks lie in the heap.
     BESIDE = 15
 
-    @classmethod
-    def of(cls, learner, draw):
-        if learner not in cls.made:
-            cls.made[learner] = cls(learner, draw)
-        return cls.made[learner]
-
     def __init__(self, learner, draw):
-        # Weak, as this object is a value of the table whose key the learner is.
-        self.learner, self.ran = weakref.proxy(learner), None
+        self.learner, self.ran = learner, None
         self.hidden = draw.uneven(930, 1000, self.world)  # and 2 · WIDTH + 1 is a prime: no unit divides by the ranks
         self.size = 4 * (2 * WIDTH + 1) * self.hidden
         self.settings = {"lr": 0.5, "momentum": 0.9}

@@ -118,6 +118,15 @@ def test_each_check_gets_its_own_hint_and_the_others_the_next(exercise):
     assert hints == ["for this one", "for anybody", None, None, None, "note: for nobody else", None]
 
 
+def test_a_diagnosis_has_a_hint_of_its_own(exercise):
+    (first,) = exercise.points
+    hints = [f"{first}: of the check", "too-late: of the diagnosis"]
+    exercise = dataclasses.replace(exercise, hints=hints, diagnoses={"too-late": "It is too late."})
+    for why, hint in (("too-late", "of the diagnosis"), ("raised", "of the check")):
+        failed = CheckResult(id=first, title="", status="fail", diagnosis=why, points=0, max_points=1)
+        assert _with_hints(exercise, [failed])[0].hint == hint
+
+
 def test_the_same_mistake_met_again_takes_no_further_hint(exercise):
     exercise = dataclasses.replace(exercise, hints=["one", "two", "three"])
     failed = [
