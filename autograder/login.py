@@ -127,14 +127,17 @@ class Login:
         """
         patience = Patience(self.cluster.name, seconds)
         seen: dict[tuple[str, int], dict[str, Any]] = {}
+        ask_at = 0.0  # Slurm, which takes a process and a daemon's time, and is asked less often than the kernel
         while True:
             for one in self.running(program):
                 if (one["node"], one["pid"]) not in seen:
                     seen[one["node"], one["pid"]] = one
                     self.put(f"seen-{one['node']}-{one['pid']}", "")
-            found = [self._record(number) for number in jobs]
-            if all(one["over"] for one in found) or patience.over():
-                break
+            if time.monotonic() > ask_at:
+                found = [self._record(number) for number in jobs]
+                if all(one["over"] for one in found) or patience.over():
+                    break
+                ask_at = time.monotonic() + 0.2
             time.sleep(0.05)
         for number, record in zip(jobs, found, strict=True):
             numbers = {str(one) for one in (number, *(task["id"] for task in record.get("array", [])))}
