@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -111,6 +112,8 @@ def _be_worker(crew: _Crew, line: socket.socket, sandbox: Any, exercises: dict[s
         if os.getppid() == parent:
             _Worker(crew.settings, sandbox, exercises).serve(line)
             status = 0
+    except BaseException:
+        traceback.print_exc()  # to the batch's log
     finally:
         sys.stderr.flush()
         os._exit(status)
