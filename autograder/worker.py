@@ -3,7 +3,7 @@
 Started by `batch` as `python -m autograder.worker FD`: a process that loads what grading needs once and then is forked for
 every worker. It reads the settings from the socket FD, then orders. {"op": "hire", "number": n} comes with a socket, on which the
 new worker says {"ready": its process id} or {"stop": why it cannot start} and then obeys: a task for each submission, an
-answer to each. Results are on disk before the answer is sent. {"op": "kill", "number": n} ends a worker, and when the socket is
+answer to each; after {"lost": why} it is gone. Results are on disk before the answer is sent. {"op": "kill", "number": n} ends a worker, and when the socket is
 closed, all end.
 """
 

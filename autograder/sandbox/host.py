@@ -24,10 +24,17 @@ class Sandbox:
     def __init__(self, ranks: int = 8, layer: str | None = None, server: WarmServer | None = None) -> None:
         self.open_rooms: dict[int, socket.socket] = {}
         reasons = []
-        for name in LADDER if layer is None else (layer,):
-            self._owns_server = server is None or server.layer != name
+        if server is not None:
+            self.server, self._owns_server = server, False
             try:
-                self.server = WarmServer(name) if server is None or self._owns_server else server
+                self._start(ranks)
+                return
+            except SandboxError:
+                pass  # it may only have ended: the ladder begins at its top
+        self._owns_server = True
+        for name in LADDER if layer is None else (layer,):
+            try:
+                self.server = WarmServer(name)
                 self._start(ranks)
                 return
             except SandboxError as error:

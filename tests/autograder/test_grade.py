@@ -11,6 +11,7 @@ from autograder.exercise import Course, Exercise
 from autograder.grade import Grader
 from autograder.sandbox.account import below, process_tree
 from autograder.sandbox.host import Sandbox
+from autograder.sandbox.warm import WarmServer
 from autograder.submission import Submission
 from autograder.verdict import Result
 from tests.small import small_ring
@@ -139,6 +140,14 @@ def test_nothing_is_left_when_a_submission_is_over(sandbox, small):
     grade(sandbox, small, chunks=source)
     assert not sandbox.open_rooms
     assert before and below(sandbox.server.pid, process_tree()) == before
+
+
+def test_in_place_of_a_server_that_has_ended_another_of_the_best_layer_is_started():
+    ended = WarmServer("bubblewrap")
+    ended.wait()
+    ended.close()
+    with Sandbox(1, server=ended) as made:
+        assert made.layer == "bubblewrap" and made.server is not ended
 
 
 ROOM_SEES = """
