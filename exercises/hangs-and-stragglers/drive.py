@@ -162,6 +162,9 @@ def _clear(case, ranks):
         planted = case["kind"] == "straggler"
         if planted and not usual[case["unlike"]] < 0.6 * min(usual[case["warm"]], usual[case["finisher"]]):
             return False
+        # Where nothing is wrong, the slowest in most steps is not the one that paused once: the two mistakes differ then.
+        if not planted and max(range(len(ranks)), key=usual.__getitem__) != case["unlike"]:
+            return False
         if planted and part == case["late"]:
             by_step = list(zip(*work, strict=True))
             others = [[seconds for rank, seconds in enumerate(step) if rank != case["rank"]] for step in by_step]
