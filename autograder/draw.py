@@ -64,9 +64,8 @@ class Draw:
     ) -> torch.Tensor:
         """A tensor of `shape`, uniform in [low, high); whole numbers for integer dtypes."""
         if dtype.is_floating_point:
-            return (
-                torch.empty(shape, dtype=torch.float64).uniform_(low, high, generator=self._torch).to(dtype)
-            )
+            drawn = torch.float32 if dtype == torch.float32 else torch.float64  # which takes twice as long
+            return torch.empty(shape, dtype=drawn).uniform_(low, high, generator=self._torch).to(dtype)
         return torch.randint(
             int(low), max(int(high), int(low) + 1), shape, generator=self._torch, dtype=dtype
         )

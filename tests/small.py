@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from autograder.exercise import Course, Exercise
@@ -26,11 +27,19 @@ def changed(
     toml = (folder / "exercise.toml").read_text().replace(f'id = "{ring.name}"', f'id = "{folder.name}"')
     for key, value in (("wall_s", wall_s), ("memory_mib", memory_mib), ("ranks", ranks)):
         toml = re.sub(rf"^{key} = \d+", f"{key} = {value}", toml, flags=re.M) if value else toml
-    if keep:
-        judge = (folder / "judge.py").read_text()
-        for check in ("chunks", "result", "traffic", "memory"):
-            if check not in keep:
-                toml = re.sub(rf"^{check} = \d+\n", "", toml, flags=re.M)
-                judge = re.sub(rf"@check\([^\n]*\ndef {check}\(", f"def {check}(", judge)
-        (folder / "judge.py").write_text(judge.replace("WORLDS = (1, 2, 3, 4, 8)", "WORLDS = (2, 8)"))
     (folder / "exercise.toml").write_text(toml)
+    if keep:
+        leave_out(folder, {"chunks", "result", "traffic", "memory"}.difference(keep))
+        judge = (folder / "judge.py").read_text()
+        (folder / "judge.py").write_text(judge.replace("WORLDS = (1, 2, 3, 4, 8)", "WORLDS = (2, 8)"))
+
+
+def leave_out(folder: Path, checks: Iterable[str]) -> None:
+    """Take these checks out of the exercise in `folder`."""
+    toml, judge = ((folder / name).read_text() for name in ("exercise.toml", "judge.py"))
+    for check in checks:
+        toml = re.sub(rf"^{check} = \d+\n", "", toml, flags=re.M)
+        at = judge.index(f"\ndef {check}(")
+        judge = judge[: judge.rindex("@check(", 0, at)] + judge[at + 1 :]  # a function like any other
+    (folder / "exercise.toml").write_text(toml)
+    (folder / "judge.py").write_text(judge)

@@ -30,6 +30,16 @@ def weights_of(hidden):
 WEIGHTS = weights_of(8)
 
 
+class Adam(torch.optim.Adam):
+    """The same without the wrappers that keep torch.compile off: they import it, which takes each process of a job as long as
+    PyTorch itself. Nothing is compiled here."""
+
+    add_param_group, zero_grad, state_dict, load_state_dict = (
+        getattr(torch.optim.Adam, name).__wrapped__ for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    )
+    step = torch.no_grad()(torch.optim.Adam.step.__wrapped__)
+
+
 class Order:
     """The samples' numbers, batch by batch, shuffled anew in every epoch."""
 
@@ -63,7 +73,7 @@ class Training:
             for weight in self.model.parameters():
                 weight.copy_(numbers[: weight.numel()].view(weight.shape))
                 numbers = numbers[weight.numel() :]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.05)
+        self.optimizer = Adam(self.model.parameters(), lr=0.05)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
         self.order = Order(seed)
         self.generator = torch.Generator().manual_seed(begin["noise"])

@@ -58,18 +58,15 @@ def clipping(learner, draw):
 
 @check("a rank keeps its share of the optimizer state", about="memory")
 def memory(learner, draw):
-    layers = 24
-    world = draw.choice([3, 4])
-    numel = draw.uneven(80_000, 90_000, world)
-    layer, size = 4 * numel, 4 * numel * layers
-    draw.case(f"{expect.ranks(world)}, {layers} layers of {numel:,} parameters ({expect.amount(size)})")
-    run = layers_train(learner, draw, world, numel, layers)
+    large = learner.once(Large, draw)
+    draw.case(large.words)
+    run, size = large.run(), large.size * large.layers
     # One layer after the other is updated, so what a step needs for a moment is a few layers' worth, and drive.py keeps
     # 2 MB in hand. Who keeps all gradients instead, to do the first step once more with the second, needs more.
     kept = [peak - size - 2_000_000 for peak in run.peak_bytes]
     most = max(kept)
     expect.at_most(
-        most, 2 / world * size + 15 * layer, f"what rank {kept.index(most)} needs beside the parameters",
+        most, 2 / large.world * size + 15 * large.size, f"what rank {kept.index(most)} needs beside the parameters",
         who_keeps_what(run, kept),
     )  # fmt: skip
 
@@ -87,12 +84,9 @@ def who_keeps_what(run, kept):
 
 @check("one step moves 2(N−1)/N of the parameters per rank", about="communication")
 def traffic(learner, draw):
-    layers = 2
-    world = draw.choice([3, 4])
-    numel = draw.uneven(350_000, 400_000, world)
-    size = 4 * numel
-    draw.case(f"{expect.ranks(world)}, 2 steps, {layers} layers of {numel:,} parameters")
-    run = layers_train(learner, draw, world, numel, layers)
+    large = learner.once(Large, draw)
+    draw.case(large.words)
+    run, world, size = large.run(), large.world, large.size
     whole = {c.op for rank in run.collectives for c in rank if c.bytes >= 0.8 * size}
     gathered = max((c.bytes for rank in run.collectives for c in rank if c.op == "all_gather"), default=0)
     expect.that(
@@ -103,7 +97,7 @@ def traffic(learner, draw):
         f"{' and '.join(sorted(whole))} of {expect.amount(size)}, one whole layer",
     )  # fmt: skip
     name = "gradients-gathered" if gathered > 1.5 * size else "too-much-traffic"
-    bound = 2 * (world - 1) / world * size * layers * 2
+    bound = 2 * (world - 1) / world * size * large.layers * 2
     sent, received = run.sent(), run.received()
     for direction, counted in (("sent", sent), ("received", received)):
         most, least = max(counted), min(counted)
@@ -114,29 +108,53 @@ def traffic(learner, draw):
         )
 
 
-def layers_train(learner, draw, world, numel, layers):
-    """Run the model of `layers` layers made in drive.py; its numbers must be right before its cost counts."""
-    settings = {"lr": 0.02, "betas": (0.9, 0.95), "eps": 0.05, "weight_decay": draw.choice([0.1, 0.2])}
-    gradients = [[draw.tensor(numel) for _ in range(world)] for _ in range(2 * layers)]
-    run = learner.on_ranks(world).converse(
-        "train_layers", later=gradients, says=[float], returns=TRAINED, layers=layers, numel=numel, settings=settings
-    )
-    became = [[*said[1:], output["last"]] for said, output in zip(run.said, run.outputs, strict=True)]
-    trained = all(len(numbers) == 3 for rank in became for numbers in rank)
-    expect.that(trained, "answered-in-its-place", "something else than three numbers for each layer came back")
-    for layer in range(layers):
-        params = torch.linspace(0.5, 1.5 + layer, numel)
-        optimizer = torch.optim.AdamW([params], **settings)
-        for step in (layer, layers + layer):
-            params.grad = sum(gradients[step]) / world
-            optimizer.step()
-            for rank in range(world):
-                whole, *ends = became[rank][step]
-                right = same_fingerprint(whole, params) and all(
-                    abs(a - b) < 1e-4 * abs(b) for a, b in zip(ends, (float(params[0]), float(params[-1])), strict=True)
-                )
-                expect.that(right, "result-first", f"the parameters of layer {layer} are wrong on rank {rank}")
-    return run
+class Large:
+    """A run of the model in layers of drive.py, whose cost both checks look at. Its numbers must be right before it counts."""
+
+    layers = 24
+
+    def __init__(self, learner, draw):
+        self.learner, self.ran, self.wrong = learner, None, ""
+        self.world = draw.choice([3, 4])
+        self.numel = draw.uneven(80_000, 90_000, self.world)
+        self.size = 4 * self.numel
+        self.settings = {"lr": 0.02, "betas": (0.9, 0.95), "eps": 0.05, "weight_decay": draw.choice([0.1, 0.2])}
+        self.gradients = [[draw.tensor(self.numel) for _ in range(self.world)] for _ in range(2 * self.layers)]
+        amount = expect.amount(self.size * self.layers)
+        self.words = f"{expect.ranks(self.world)}, 2 steps, {self.layers} layers of {self.numel:,} parameters ({amount})"
+
+    def run(self):
+        if self.ran is None:
+            self.ran = self.learner.on_ranks(self.world).converse(
+                "train_layers", later=self.gradients, says=[float], returns=TRAINED,
+                layers=self.layers, numel=self.numel, settings=self.settings,
+            )  # fmt: skip
+            self.wrong = self.what_is_wrong()
+        expect.that(not self.wrong, "result-first", self.wrong)
+        return self.ran
+
+    def what_is_wrong(self):
+        """In a sentence, with the first layer that is not what torch.optim.AdamW makes of it; empty when all are."""
+        said = [[*said[1:], output["last"]] for said, output in zip(self.ran.said, self.ran.outputs, strict=True)]
+        formed = all(len(numbers) == 3 for rank in said for numbers in rank)
+        expect.that(formed, "answered-in-its-place", "something else than three numbers for each layer came back")
+        for layer in range(self.layers):
+            params = torch.linspace(0.5, 1.5 + layer, self.numel)
+            optimizer = torch.optim.AdamW([params], **self.settings)
+            for step in (layer, self.layers + layer):
+                params.grad = sum(self.gradients[step]) / self.world
+                optimizer.step()
+                first_with = {tuple(said[rank][step]): rank for rank in reversed(range(self.world))}
+                for numbers, rank in first_with.items():
+                    if not is_of(params, *numbers):
+                        return f"the parameters of layer {layer} are wrong on rank {rank}"
+        return ""
+
+
+def is_of(params, whole, first, last):
+    """Whether the fingerprint, the first and the last number are those of `params`."""
+    ends = (first, float(params[0])), (last, float(params[-1]))
+    return same_fingerprint(whole, params) and all(abs(a - b) < 1e-4 * abs(b) for a, b in ends)
 
 
 class Case:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from tests import ordinary_user
 from tests.attacks.attack import ESCAPED, VISITOR, Attack
 from tests.attacks.attack import before as ahead
 from tests.cohort import notebook
-from tests.small import changed
+from tests.small import changed, leave_out
 
 ROOT = Path(__file__).parents[2]
 SEED = "secret-seed-" + os.urandom(6).hex()
@@ -65,14 +66,21 @@ class Found:
 
 
 class Ground:
-    """A place to attack, with one worker (`engine`, `layer`) of one user ("this" or "ordinary")."""
+    """A place to attack, with one worker (`engine`, `layer`) of one user ("this" or "ordinary").
 
-    def __init__(self, base: Path, engine: str, layer: str = "bubblewrap", user: str = "this") -> None:
+    Attacks in `narrowed` meet only the checks that they may not earn, all others the whole exercise.
+    """
+
+    def __init__(
+        self, base: Path, engine: str, layer: str = "bubblewrap", user: str = "this", narrowed: Iterable[Attack] = (),
+    ) -> None:  # fmt: skip
         self.base, self.engine, self.layer, self.user = base, engine, layer, user
         self.home, self.out, self.submissions = base / "home", base / "results", base / "submissions"
         self.course_folder, self.tmp = base / "course", base / "tmp"
         self._lay_out()
         self.course = Course(self.course_folder)
+        # (exercise, checks that may be earned) → the exercise without those
+        self._narrow = {(one.exercise, one.may_earn): self._without(one) for one in narrowed if one.may_earn}
         self.victim = subprocess.Popen(["sleep", "3600"])
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.abstract = socket.socket(socket.AF_UNIX)
@@ -118,6 +126,16 @@ class Ground:
         if self.user == "ordinary" and os.geteuid() == 0:
             for path in (self.base, *self.base.rglob("*")):
                 os.chown(path, ordinary_user.UID, ordinary_user.UID, follow_symlinks=False)
+
+    def _without(self, one: Attack) -> str:
+        """The id of its exercise without the checks that it may earn."""
+        exercise = self.course.exercise(one.exercise)
+        left = [check.replace("_", "-") for check in exercise.points if check not in one.may_earn]
+        folder = exercise.folder.with_name("-".join((exercise.id, *left)))
+        if left and not folder.exists():
+            changed(exercise.folder, folder)
+            leave_out(folder, one.may_earn)
+        return folder.name
 
     def places(self) -> dict[str, str]:
         """What an attacker is told, generously: where everything is."""
@@ -253,8 +271,8 @@ class Ground:
 
         After every `innocents_every` of them, people who have done nothing are graded, and must not notice.
         """
-        name = one.exercise if self.layer in WALLS else "ring-alone"
-        exercise = self.course.exercise(name)
+        told = self.course.exercise(one.exercise if self.layer in WALLS else "ring-alone")
+        exercise = self.course.exercise(self._narrow.get((told.id, one.may_earn), told.id))
         innocent = "ring-quick" if self.layer in WALLS else "ring-alone"
         self.reference(innocent)
         if self._worker is None or is_corpse(self._pid) or not self._whole():
@@ -267,10 +285,10 @@ class Ground:
         if one.place is not None:
             path = self.submissions / one.learner / f"{asked}.ipynb"
             path.parent.mkdir()
-            one.place(self, exercise, path)
+            one.place(self, told, path)
         else:
             assert one.make is not None
-            path = self.hand_in(one.learner, asked, one.make(self, exercise))
+            path = self.hand_in(one.learner, asked, _handed_in_for(exercise, told, one.make(self, told)))
         before = self._look(one)
         found = self.grade(one.learner, asked, path)
         self._compare(one, exercise, before, found)
@@ -396,6 +414,13 @@ class Ground:
             found.wrong.append(f"it broke the judge: {errors[0][:300]}")
         if len(found.texts["result.json"]) > 2**20 or len(found.texts.get("executed.ipynb", "")) > 8 * 2**20:
             found.wrong.append("it filled the results: " + str({k: len(v) for k, v in found.texts.items()}))
+
+
+def _handed_in_for(exercise: Exercise, told: Exercise, text: str | bytes) -> str | bytes:
+    """A notebook of the exercise `told`, as one of `exercise`."""
+    if exercise.id == told.id or isinstance(text, bytes):
+        return text
+    return text.replace(f'"exercise": "{told.id}"', f'"exercise": "{exercise.id}"')
 
 
 def _printed(executed: str) -> str:

@@ -91,7 +91,7 @@ def ground_for(
         base = tmp_path_factory.mktemp(f"{engine}-{layer}")
         if user == "ordinary":
             open_to_all(base)
-        grounds[key] = Ground(base, engine, layer, user)
+        grounds[key] = Ground(base, engine, layer, user, () if SOAK else map(attack_of, ATTACKS))
     return grounds[key]
 
 
