@@ -31,10 +31,11 @@ class WarmServer:
         ours, theirs = socket.socketpair()
         start = None
         try:
+            self._errors = tempfile.TemporaryFile()  # no pipe: one that nobody reads is full one day
             start = self._how(theirs.fileno())
             self._process = subprocess.Popen(
                 start.line, pass_fds=start.fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE, env=start.variables, cwd=start.folder,
+                stderr=self._errors, env=start.variables, cwd=start.folder,
             )  # fmt: skip
         except OSError as error:
             ours.close()
@@ -68,7 +69,9 @@ class WarmServer:
             up = messages.receive(self._control, time.monotonic() + START_S)
         except (EOFError, TimeoutError, OSError, ValueError):
             self._process.kill()
-            errors = (self._process.stderr.read() if self._process.stderr else b"").decode("utf-8", "replace")
+            self._process.wait()
+            self._errors.seek(0)
+            errors = self._errors.read().decode("utf-8", "replace")
             lines = [one for one in errors.strip().splitlines() if one.strip()]
             self.close()
             raise SandboxError("it did not start: " + (lines[-1] if lines else "no answer")) from None
@@ -98,8 +101,7 @@ class WarmServer:
     def forget(self) -> None:
         """In a process forked from the one it belongs to: be no second owner."""
         self._control.close()
-        if self._process.stderr:
-            self._process.stderr.close()
+        self._errors.close()
 
     def close(self) -> None:
         self._control.close()
@@ -108,8 +110,7 @@ class WarmServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stderr:
-            self._process.stderr.close()
+        self._errors.close()
         if self._folder:
             self._folder.cleanup()
 
