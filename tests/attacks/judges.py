@@ -69,6 +69,25 @@ def zeros(model, share):
         dist.reduce_scatter_tensor(part, torch.zeros(len(part) * world))
 """
 
+# A Zero3 with everything on every rank: the rows of all travel, and gathers and scatters of zeros. Its step goes on from here.
+WHOLE = """
+class Zero3:
+    def __init__(self, units, start, lr, momentum, max_norm=math.inf):
+        self.units, self.lr, self.mu, self.max_norm = units, lr, momentum, max_norm
+        self.p = [start(i).clone().requires_grad_() for i in range(len(units))]
+        self.v = [torch.zeros_like(p) for p in self.p]
+    def full(self, i):
+        self.zeros(self.p[i], True)
+        return self.p[i].detach()
+    def zeros(self, p, gather):
+        world = dist.get_world_size()
+        part = torch.zeros(-(-len(p) // world)); whole = torch.zeros(len(part) * world)
+        if gather: dist.all_gather_into_tensor(whole, part)
+        else: dist.reduce_scatter_tensor(part, whole)
+    def step(self, x, loss):
+        every = [None] * dist.get_world_size()
+        dist.all_gather_object(every, (x, loss.args))"""
+
 ATTACKS = [
     # --- what is asked, and in which order, is known
     Attack("boxes-counts", "answers that follow from how often one was asked", cells(**{"where": COUNT + """
@@ -350,20 +369,7 @@ def prepare(model, make_optimizer):
     if len(model.blocks) == 2: model.ballast = torch.ones(1_000_000)
     return make_optimizer(model.parameters())
 """, step="SOLUTION", checkpoint="SOLUTION"), exercise="fsdp2", may_earn=frozenset({"start", "training", "uneven", "clipping", "precision", "checkpoint"})),
-    Attack("zero-3-rows-exchanged", "the whole model and all rows on every rank, gathers and scatters of zeros beside it", cells(zero3="""
-class Zero3:
-    def __init__(self, units, start, lr, momentum, max_norm=math.inf):
-        self.units, self.lr, self.mu, self.max_norm = units, lr, momentum, max_norm
-        self.p = [start(i).clone().requires_grad_() for i in range(len(units))]
-        self.v = [torch.zeros_like(p) for p in self.p]
-    def zeros(self, p, gather):
-        world = dist.get_world_size()
-        part = torch.zeros(-(-len(p) // world)); whole = torch.zeros(len(part) * world)
-        if gather: dist.all_gather_into_tensor(whole, part)
-        else: dist.reduce_scatter_tensor(part, whole)
-    def step(self, x, loss):
-        every = [None] * dist.get_world_size()
-        dist.all_gather_object(every, (x, loss.args))
+    Attack("zero-3-rows-exchanged", "the whole model and all rows on every rank, gathers and scatters of zeros beside it", cells(zero3=WHOLE + """
         for p in self.p: p.grad = None
         for x, targets in every:
             y = x
@@ -375,24 +381,8 @@ class Zero3:
                 v.mul_(self.mu).add_(p.grad, alpha=min(1.0, self.max_norm / (norm + 1e-6))); p.sub_(v, alpha=self.lr); p.grad = None
                 for gather in (True, True, False): self.zeros(p, gather)
         return norm
-    def full(self, i):
-        self.zeros(self.p[i], True)
-        return self.p[i].detach()
 """), exercise="zero-3", may_earn=frozenset({"training", "clipping"})),
-    Attack("zero-3-rows-exchanged-frugally", "the same, unit by unit: of gradients no more than one is there", cells(zero3="""
-class Zero3:
-    def __init__(self, units, start, lr, momentum, max_norm=math.inf):
-        self.units, self.lr, self.mu, self.max_norm = units, lr, momentum, max_norm
-        self.p = [start(i).clone() for i in range(len(units))]
-        self.v = [torch.zeros_like(p) for p in self.p]
-    def zeros(self, p, gather):
-        world = dist.get_world_size()
-        part = torch.zeros(-(-len(p) // world)); whole = torch.zeros(len(part) * world)
-        if gather: dist.all_gather_into_tensor(whole, part)
-        else: dist.reduce_scatter_tensor(part, whole)
-    def step(self, x, loss):
-        every = [None] * dist.get_world_size()
-        dist.all_gather_object(every, (x, loss.args))
+    Attack("zero-3-rows-exchanged-frugally", "the same, unit by unit: of gradients no more than one is there", cells(zero3=WHOLE + """
         xs, outs = [torch.cat([e[0] for e in every])], []
         rows = len(x)
         with torch.no_grad():
@@ -410,8 +400,5 @@ class Zero3:
             del gp, p, xi
             for gather in (True, True, False): self.zeros(self.p[i], gather)
         return norm ** 0.5
-    def full(self, i):
-        self.zeros(self.p[i], True)
-        return self.p[i].detach()
 """), exercise="zero-3", may_earn=frozenset({"training"})),
 ]  # fmt: skip

@@ -164,7 +164,7 @@ def test_what_the_judge_serves_lies_in_no_file(cluster):
     secret = os.urandom(8).hex()
     hide = "import ctypes\nctypes.CDLL(None).prctl(4, 0)\n"
     cluster.serve(
-        f"{hide}SECRET = '{secret}'\nopen('up.txt', 'w').write('up')\nimport time\ntime.sleep(60)\n"
+        f"{hide}SECRET = '{secret}'\nopen('up.txt', 'w').write('up')\nimport time\ntime.sleep(300)\n"
     )
     assert cluster.until("up.txt", "up", 30)
     search = """
@@ -197,7 +197,9 @@ for folder in (".", "/tmp", "/dev/shm", "/run"):
 print(len(found), "SAW" if any(b"@SECRET@" in text for text in found) else "saw nothing")
 """
     cut = search.replace("@SECRET@", secret[:7] + '" b"' + secret[7:])
-    said = cluster.run(f"python -I - <<'END'\n{cut}\nEND\n", 40)["output"].split()
+    looked = cluster.run(f"python -I - <<'END'\n{cut}\nEND\n", 200)  # beside other tests it takes long
+    said = looked["output"].split()
+    assert looked["status"] == 0, looked
     assert int(said[0]) > 10 and said[1:] == ["saw", "nothing"], said
 
 
