@@ -70,7 +70,7 @@ DRIVE = """def of_a_file(answers, folder):
     with open(folder + "/x") as file:
         return answers.double(int(file.read()))
 """
-# Grades answers of an exercise in one sandbox, one after the other; prints what a test wants to know of each.
+# Grades answers of exercises in one sandbox, one after the other; prints what a test wants to know of each.
 GRADE = """
 import json, sys
 from pathlib import Path
@@ -85,8 +85,8 @@ found = []
 with Sandbox(8, order["layer"]) as sandbox:
     assert order["layer"] in (None, sandbox.layer)
     grader = Grader(sandbox, "fork", "layers")
-    exercise = load_exercise(Path(order["exercise"]))
-    for answers in order["answers"]:
+    for path, answers in order["work"]:
+        exercise = load_exercise(Path(path))
         try:
             result, notebook = grader.grade_answers("ada", exercise, Submission(answers=answers or exercise.solution()))
         except SandboxError as error:
@@ -132,19 +132,21 @@ def command(user: str, arguments: list[str], home: Path) -> list[str]:
 
 
 def grade(
-    user: str, layer: str | None, exercise: Path, answers: list[dict[str, str]], home: Path, first: str = ""
+    user: str, layer: str | None, work: list[tuple[Path, dict[str, str]]], home: Path, first: str = ""
 ) -> list[dict]:
-    """What GRADE prints. `layer`: None for the best that works. `first`: what the machine's root changes before."""
-    order = json.dumps({"layer": layer, "exercise": str(exercise), "answers": answers})
+    """What GRADE prints of each (exercise, answers). `layer`: None for the best that works. `first`: what the machine's root
+    changes before."""
+    order = json.dumps({"layer": layer, "work": [(str(exercise), answers) for exercise, answers in work]})
     line = command(user, ["-c", GRADE, order], home)
     line = on_a_machine(first, line) if first else line
     done = subprocess.run(
-        line, capture_output=True, text=True, cwd=ROOT if user == "this" else "/", timeout=120
+        line, capture_output=True, text=True, cwd=ROOT if user == "this" else "/", timeout=240
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
 
+RING = ROOT / "exercises" / "ring-all-reduce"
 RIGHT = {"double": "def double(x):\n    return x + x"}
 WRONG = {"double": "def double(x):\n    return x"}
 DOUBLES = "\ndef double(x):\n    return 2 * x\n"
@@ -189,6 +191,49 @@ if os.fork() == 0:
 """
 
 
+# What a room sees of the world, one fact a line: folders, file systems and how they are mounted, variables, identity.
+LOOKS = """
+import os
+def look(folder, depth):
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        print(path, oct(os.lstat(path).st_mode), os.readlink(path) if os.path.islink(path) else "")
+        if depth and os.path.isdir(path) and not os.path.islink(path):
+            look(path, depth - 1)
+look("/", 0)
+for folder in ("/etc", "/dev", "/usr"):
+    look(folder, 1 if folder == "/etc" else 0)
+for name in ("hosts", "passwd", "group", "nsswitch.conf"):
+    print(open("/etc/" + name).read())
+for line in open("/proc/self/mountinfo"):
+    at, options = line.split()[4:6]
+    print("MOUNT", at, options, line.split(" - ")[1].split()[0])
+for name, value in sorted(os.environ.items()):
+    if name != "PWD":  # as bubblewrap leaves it
+        print("VARIABLE", name, "" if name == "ALL_ABOARD_ROOM" else value)
+print(*(line for line in open("/proc/self/status") if line.startswith(("Cap", "NoNewPrivs", "Seccomp:", "Uid", "Gid", "Groups"))))
+print("IN", os.getcwd(), os.getuid(), os.getgid(), os.getgroups(), sorted(os.listdir("/proc/self/ns")))
+"""
+
+
+SEARCHES = """
+import os, sys
+for folder, inside, names in os.walk("/"):
+    if folder in ("/proc", "/usr", sys.prefix, sys.base_prefix):
+        inside.clear()
+    secrets = ("CANARY", "exercise.toml", "exercises", "notebooks", "wrong", "right", ".git")
+    print(*(os.path.join(folder, name) for name in [*inside, *names] if name in secrets), end="")
+print(*(name for name, value in os.environ.items() if "CANARY" in value))
+print(*(p for p in PLACES if os.path.exists(p)))
+for pid in (p for p in os.listdir("/proc") if p.isdigit()):
+    try:
+        if b"CANARY" in open(f"/proc/{pid}/environ", "rb").read():
+            print("environment of", pid)
+    except PermissionError:
+        pass
+"""
+
+
 def running() -> list[str]:
     """The `stat` line of every process that is not a corpse."""
     lines = []
@@ -205,36 +250,67 @@ class Graded:
     """What came of one submission after the other in one sandbox, and what was true outside afterwards."""
 
     layer: str
+    canary: str
+    left: list[str]
+    ranks: dict
     right: dict
     wrong: dict
     reaching: dict
     leaving: dict
     after: dict
-    canary: str
-    left: list[str]
+    looking: dict | None = None  # behind walls
+    searching: dict | None = None
 
 
-@pytest.fixture(scope="module", params=BOTH, ids=lambda both: "-".join(both))
-def graded(request, tmp_path_factory):
-    user, layer = request.param
-    place = tmp_path_factory.mktemp(f"{user}-{layer}")
+def grade_everything(user: str, layer: str, place: Path) -> Graded:
     home, alone = home_in(place), alone_in(place)
     home.mkdir(exist_ok=True)
     canary = home / "canary.txt"
     canary.write_text("secret")
     os.chown(canary, ordinary_user.UID if user == "ordinary" and os.geteuid() == 0 else -1, -1)
+    for name in ("results", "submissions"):
+        (home / name).mkdir()
+        (home / name / "CANARY").write_text("CANARY")
     mark = f"M{os.getpid() % 10**6}{layer[:4]}{user[:4]}"
     leaves = LEAVES.replace(
         "import os, time", f"import os, time, ctypes\nctypes.CDLL(None).prctl(15, b'{mark}')"
     )
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    places = [*map(str, (home, alone, RING.parent, ROOT / "tests")), "/var", "/sys", "/etc/shadow"]
+    searches = SEARCHES.replace("PLACES", repr(places))
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_TOKEN", "CANARY-environment")
         attempts = ATTEMPTS.format(
             canary=str(canary), canary_name=canary.name, folder=str(home), port=server.getsockname()[1], pid=os.getpid()
         )  # fmt: skip
-        answers = [RIGHT, WRONG, {"double": attempts + DOUBLES}, {"double": leaves + DOUBLES}, RIGHT]
-        found = grade(user, layer, alone, answers, home)
+        behind = (LOOKS, searches) if layer in outer.WALLS else ()
+        reaching, leaving, *more = ({"double": code + DOUBLES} for code in (attempts, leaves, *behind))
+        work = [(alone, one) for one in (RIGHT, WRONG, reaching, leaving, RIGHT, *more)]
+        found = grade(user, layer, [(RING, {}), *work], home)
     left = [line for line in running() if mark in line]
-    return Graded(layer, *found, canary.read_text(), left)
+    return Graded(layer, canary.read_text(), left, *found)
+
+
+@pytest.fixture(scope="module")
+def graded_by(tmp_path_factory):
+    """What came of everything that `user` has graded in `layer`: done once, when it is first asked for."""
+    done: dict[tuple[str, str], Graded] = {}
+
+    def of(user: str, layer: str) -> Graded:
+        if (user, layer) not in done:
+            done[user, layer] = grade_everything(user, layer, tmp_path_factory.mktemp(f"{user}-{layer}"))
+        return done[user, layer]
+
+    return of
+
+
+@pytest.fixture(params=BOTH, ids=lambda both: "-".join(both))
+def graded(request, graded_by):
+    return graded_by(*request.param)
+
+
+@pytest.fixture(params=[one for one in BOTH if one[1] in outer.WALLS], ids=lambda both: "-".join(both))
+def behind_a_wall(request, graded_by):
+    return graded_by(*request.param)
 
 
 def test_grades_and_records_the_layers(graded):
@@ -258,16 +334,16 @@ def test_what_a_notebook_leaves_running_is_gone_when_it_is_graded(graded):
 @needs_landlock
 def test_without_namespaces_files_on_disk_count_as_memory_and_are_removed(alone, home):
     flood = "import os\nfor i in range(30):\n    open(f'f{i}', 'wb').write(bytes(40_000_000))\n"
-    flooded, after = grade("ordinary", "landlock", alone, [{"double": flood + DOUBLES}, RIGHT], home)
+    work = [(alone, {"double": flood + DOUBLES}), (alone, RIGHT)]
+    flooded, after = grade("ordinary", "landlock", work, home)
     assert flooded["score"] == 0
     assert after["score"] == 3
     assert not [p for p in home.glob("all-aboard-*")]
 
 
 @needs_landlock
-def test_an_exercise_on_ranks_is_not_graded_without_a_closed_network(home, tmp_path):
-    (found,) = grade("ordinary", "landlock", ROOT / "exercises" / "ring-all-reduce", [{}], home)
-    assert "several ranks" in found["error"]
+def test_an_exercise_on_ranks_is_not_graded_without_a_closed_network(graded_by):
+    assert "several ranks" in graded_by("ordinary", "landlock").ranks["error"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root")
@@ -276,10 +352,8 @@ def test_root_is_not_graded_for_without_namespaces():
         Sandbox(1, "landlock")
 
 
-@pytest.mark.parametrize("user, wall", [one for one in BOTH if one[1] in outer.WALLS])
-def test_a_distributed_exercise_is_graded_behind_every_wall(user, wall, home):
-    (found,) = grade(user, wall, ROOT / "exercises" / "ring-all-reduce", [{}], home)
-    assert found["score"] == 10
+def test_a_distributed_exercise_is_graded_behind_every_wall(behind_a_wall):
+    assert behind_a_wall.ranks["score"] == 10
 
 
 JOBS = """
@@ -305,37 +379,9 @@ def test_job_scripts_run_behind_our_own_wall(user, home):
     assert done.stdout.strip() == "['n1', 'n2']", done.stdout + done.stderr
 
 
-# What a room sees of the world, one fact a line: folders, file systems and how they are mounted, variables, identity.
-LOOK = """
-import os
-def look(folder, depth):
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        print(path, oct(os.lstat(path).st_mode), os.readlink(path) if os.path.islink(path) else "")
-        if depth and os.path.isdir(path) and not os.path.islink(path):
-            look(path, depth - 1)
-look("/", 0)
-for folder in ("/etc", "/dev", "/usr"):
-    look(folder, 1 if folder == "/etc" else 0)
-for name in ("hosts", "passwd", "group", "nsswitch.conf"):
-    print(open("/etc/" + name).read())
-for line in open("/proc/self/mountinfo"):
-    at, options = line.split()[4:6]
-    print("MOUNT", at, options, line.split(" - ")[1].split()[0])
-for name, value in sorted(os.environ.items()):
-    if name != "PWD":  # as bubblewrap leaves it
-        print("VARIABLE", name, "" if name == "ALL_ABOARD_ROOM" else value)
-print(*(line for line in open("/proc/self/status") if line.startswith(("Cap", "NoNewPrivs", "Seccomp:", "Uid", "Gid", "Groups"))))
-print("IN", os.getcwd(), os.getuid(), os.getgid(), os.getgroups(), sorted(os.listdir("/proc/self/ns")))
-"""
-
-
 @pytest.mark.parametrize("user", ["this", "ordinary"])
-def test_both_walls_show_the_same_and_ours_lets_nothing_else_be_written(user, alone, home):
-    seen = [
-        grade(user, wall, alone, [{"double": LOOK + DOUBLES}], home)[0]["printed"].splitlines()
-        for wall in outer.WALLS
-    ]
+def test_both_walls_show_the_same_and_ours_lets_nothing_else_be_written(user, graded_by):
+    seen = [graded_by(user, wall).looking["printed"].splitlines() for wall in outer.WALLS]
     theirs, ours = ([line for line in one if not line.startswith("MOUNT")] for one in seen)
     assert "IN /scratch 1000 1000 [65534] ['cgroup'" in ours[-1] or ours[-1].startswith(
         "IN /scratch 1000 1000"
@@ -351,42 +397,9 @@ def test_both_walls_show_the_same_and_ours_lets_nothing_else_be_written(user, al
     assert devices == {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts")}
 
 
-@pytest.mark.parametrize("user, wall", [one for one in BOTH if one[1] in outer.WALLS])
-def test_of_home_course_results_and_environment_nothing_is_there(user, wall, alone, home, monkeypatch):
-    monkeypatch.setenv("SECRET_TOKEN", "CANARY-environment")
-    home.mkdir(exist_ok=True)
-    for name in ("results", "submissions"):
-        (home / name).mkdir()
-        (home / name / "CANARY").write_text("CANARY")
-    search = """
-import os, sys
-for folder, inside, names in os.walk("/"):
-    if folder in ("/proc", "/usr", sys.prefix, sys.base_prefix):
-        inside.clear()
-    secrets = ("CANARY", "exercise.toml", "exercises", "notebooks", "wrong", "right", ".git")
-    print(*(os.path.join(folder, name) for name in [*inside, *names] if name in secrets), end="")
-print(*(name for name, value in os.environ.items() if "CANARY" in value))
-print(*(p for p in PLACES if os.path.exists(p)))
-for pid in (p for p in os.listdir("/proc") if p.isdigit()):
-    try:
-        if b"CANARY" in open(f"/proc/{pid}/environ", "rb").read():
-            print("environment of", pid)
-    except PermissionError:
-        pass
-"""
-    places = [
-        str(home),
-        str(alone),
-        str(ROOT / "exercises"),
-        str(ROOT / "tests"),
-        "/var",
-        "/sys",
-        "/etc/shadow",
-    ]
-    search = search.replace("PLACES", repr(places))
-    (found,) = grade(user, wall, alone, [{"double": search + DOUBLES}], home)
-    assert found["printed"].split() == []
-    assert found["score"] == 3
+def test_of_home_course_results_and_environment_nothing_is_there(behind_a_wall):
+    assert behind_a_wall.searching["printed"].split() == []
+    assert behind_a_wall.searching["score"] == 3
 
 
 HOLDS = """
@@ -432,7 +445,7 @@ def descendants(pid: int) -> list[int]:
 @root_only
 @pytest.mark.parametrize("user", ["this", "ordinary"])
 def test_without_bubblewrap_our_own_wall_is_taken(user, alone, home):
-    right, wrong = grade(user, None, alone, [RIGHT, WRONG], home, WITHOUT_BUBBLEWRAP)
+    right, wrong = grade(user, None, [(alone, RIGHT), (alone, WRONG)], home, WITHOUT_BUBBLEWRAP)
     assert (right["score"], wrong["score"]) == (3, 0)
     assert right["layers"][0] == "own wall"
 
