@@ -19,12 +19,12 @@ def small_ring(course: Path, wall_s: int, memory_mib: int = 2048) -> Exercise:
 
 
 def changed(
-    ring: Path, folder: Path, wall_s: int | None = None, memory_mib: int | None = None, keep: tuple[str, ...] = (),
+    exercise: Path, folder: Path, wall_s: int | None = None, memory_mib: int | None = None, keep: tuple[str, ...] = (),
     ranks: int | None = None,
 ) -> None:  # fmt: skip
-    """The exercise in `ring` with other limits, or with the checks in `keep` only and fewer worlds, as `folder`."""
-    shutil.copytree(ring, folder)
-    toml = (folder / "exercise.toml").read_text().replace(f'id = "{ring.name}"', f'id = "{folder.name}"')
+    """The exercise in the folder `exercise` with other limits, or with the checks in `keep` only and fewer worlds, as `folder`."""
+    shutil.copytree(exercise, folder)
+    toml = (folder / "exercise.toml").read_text().replace(f'id = "{exercise.name}"', f'id = "{folder.name}"')
     for key, value in (("wall_s", wall_s), ("memory_mib", memory_mib), ("ranks", ranks)):
         toml = re.sub(rf"^{key} = \d+", f"{key} = {value}", toml, flags=re.M) if value else toml
     (folder / "exercise.toml").write_text(toml)
@@ -40,6 +40,8 @@ def leave_out(folder: Path, checks: Iterable[str]) -> None:
     for check in checks:
         toml = re.sub(rf"^{check} = \d+\n", "", toml, flags=re.M)
         at = judge.index(f"\ndef {check}(")
-        judge = judge[: judge.rindex("@check(", 0, at)] + judge[at + 1 :]  # a function like any other
+        decorated = judge.rindex("@check(", 0, at)
+        assert "\ndef " not in judge[decorated:at], f"{check} is no check of {folder.name}"
+        judge = judge[:decorated] + judge[at + 1 :]  # a function like any other
     (folder / "exercise.toml").write_text(toml)
     (folder / "judge.py").write_text(judge)

@@ -31,8 +31,8 @@ WEIGHTS = weights_of(8)
 
 
 class Adam(torch.optim.Adam):
-    """The same without the wrappers that keep torch.compile off: they import it, which takes each process of a job as long as
-    PyTorch itself. Nothing is compiled here."""
+    """The same without the wrappers that keep torch.compile off: they import it, which takes each process of a job nearly as
+    long as PyTorch itself. Nothing is compiled here."""
 
     add_param_group, zero_grad, state_dict, load_state_dict = (
         getattr(torch.optim.Adam, name).__wrapped__ for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")

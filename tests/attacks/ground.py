@@ -130,11 +130,11 @@ class Ground:
     def _without(self, one: Attack) -> str:
         """The id of its exercise without the checks that it may earn."""
         exercise = self.course.exercise(one.exercise)
-        left = [check.replace("_", "-") for check in exercise.points if check not in one.may_earn]
-        folder = exercise.folder.with_name("-".join((exercise.id, *left)))
+        left = [check for check in exercise.points if check not in one.may_earn]
+        folder = exercise.folder.with_name("-".join((exercise.id, *left)).replace("_", "-"))
         if left and not folder.exists():
             changed(exercise.folder, folder)
-            leave_out(folder, one.may_earn)
+            leave_out(folder, one.may_earn.intersection(exercise.points))
         return folder.name
 
     def places(self) -> dict[str, str]:
@@ -420,7 +420,9 @@ def _handed_in_for(exercise: Exercise, told: Exercise, text: str | bytes) -> str
     """A notebook of the exercise `told`, as one of `exercise`."""
     if exercise.id == told.id or isinstance(text, bytes):
         return text
-    return text.replace(f'"exercise": "{told.id}"', f'"exercise": "{exercise.id}"')
+    named = f'"exercise": "{told.id}"'
+    assert named in text, "refused as a notebook of another exercise, it would earn nothing for the wrong reason"
+    return text.replace(named, f'"exercise": "{exercise.id}"')
 
 
 def _printed(executed: str) -> str:

@@ -73,7 +73,7 @@ def test_ships_enough_wrong_and_right_answers(exercise):
     assert len(exercise.variants("right")) >= FEWEST_RIGHT
 
 
-# A Jupyter kernel takes seconds to start: unless SOAK=1, it grades the exercises on ranks, and wrong answers to three of them.
+# A Jupyter kernel takes seconds to start: unless SOAK=1, it grades the solutions of two modules, and wrong answers to three.
 IN_A_KERNEL = [e for e in EXERCISES if SOAK or e.module in ("m2-data-parallel", "m3-sharding")]
 WRONG_IN_A_KERNEL = ("ring-all-reduce", "ddp-from-scratch", "zero")
 
