@@ -244,14 +244,15 @@ def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckRes
 
     def hint(one: CheckResult) -> str | None:
         nonlocal begun
+        again = one.diagnosis in met
         if one.diagnosis in owned:
-            return owned[one.diagnosis][0]
+            met.add(one.diagnosis)
+            return None if again else owned[one.diagnosis][0]
         if one.id in owned:
             if one.diagnosis == "not-done":
                 begun, first = True, not begun
                 return owned[one.id][0] if first else None
             return owned[one.id][0]
-        again = one.diagnosis in met
         met.add(one.diagnosis)
         return None if again else next(anyones, None)
 

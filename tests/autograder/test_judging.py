@@ -125,6 +125,9 @@ def test_a_diagnosis_has_a_hint_of_its_own(exercise):
     for why, hint in (("too-late", "of the diagnosis"), ("raised", "of the check")):
         failed = CheckResult(id=first, title="", status="fail", diagnosis=why, points=0, max_points=1)
         assert _with_hints(exercise, [failed])[0].hint == hint
+    late = failed.model_copy(update={"diagnosis": "too-late"})
+    twice = [late, late.model_copy(update={"id": "next"})]
+    assert [one.hint for one in _with_hints(exercise, twice)] == ["of the diagnosis", None]
 
 
 def test_the_same_mistake_met_again_takes_no_further_hint(exercise):
