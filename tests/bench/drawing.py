@@ -76,15 +76,19 @@ def curves(title: str, description: str, panels: list[Curve], across: str) -> st
         parts.append(f'<path d="M{line}" stroke="{OURS}" stroke-width="2" fill="none"/>')
         for x, y, n, value in places:
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{OURS}"/>')
-            parts.append(_text(x, y - 10, number(value), anchor="middle"))
+            parts.append(_text(x, y - 10, number(value), anchor="middle", halo=True))
             parts.append(_text(x, base + 18, f"{n:,}", anchor="middle"))
         parts.append(_text(x0 + wide / 2, base + 38, across, anchor="middle"))
     return _svg(title, description, top + height + bottom, parts)
 
 
-def _text(x: float, y: float, words: str, anchor: str = "start", weight: str = "normal") -> str:
+def _text(
+    x: float, y: float, words: str, anchor: str = "start", weight: str = "normal", halo: bool = False
+) -> str:
+    """halo: a rim in the colour of the ground, so that words on a line can be read."""
+    rim = ' paint-order="stroke" stroke="#FFFFFF" stroke-width="5"' if halo else ""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{INK}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{INK}"{rim}>'
         f"{escape(words)}</text>"
     )
 

@@ -170,8 +170,8 @@ times a second.
 
 ## Many submissions
 
-One trivial notebook per submission, graded by `autograder grade` with {found["jobs"]} workers. Starting takes some seconds; after
-that, a submission costs the same whether it is an early one or a late one: {_further(found)}.
+One trivial notebook per submission, graded by `autograder grade` with {found["jobs"]} workers. Starting takes some seconds. After
+that: {_further(found)}.
 
 ```{{figure}} figures/bench-scaling.svg
 :alt: {_scaling_words(found)}
