@@ -48,6 +48,7 @@ def serve_in_kernel() -> None:
         pass
 
 
+IMPORT_S = 30.0  # that PyTorch may take to be imported on a machine that is busy with other things
 DOOR = f"{SCRATCH}/.door"
 EXECUTED = f"{SCRATCH}/.executed.ipynb"
 
@@ -173,10 +174,14 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, drive: str, cell
 
 
 def _patience(cell_timeout_s: float) -> Any:
-    """Seconds for a cell: the serving cell, the last, may take as long as the judge does."""
+    """Seconds for a cell. Those that are given import PyTorch into the fresh kernel, and half an import is of no use to
+    anybody; the serving cell, the last, may take as long as the judge does."""
 
     def seconds(cell: Any) -> int | None:
-        return -1 if "serve_in_kernel" in cell.source else int(cell_timeout_s)
+        if "serve_in_kernel" in cell.source:
+            return -1
+        given = "answer" not in cell.metadata.get("all_aboard", {})
+        return int(cell_timeout_s + (IMPORT_S if given else 0))
 
     return seconds
 

@@ -72,6 +72,18 @@ def test_both_engines_give_the_same_outputs_and_the_same_verdict(sandbox, small,
     assert outputs(forked_notebook) == outputs(stock_notebook)
 
 
+def test_what_is_given_may_take_a_fresh_kernel_longer_than_an_answer(sandbox, tmp_path):
+    slow = small_ring(tmp_path, wall_s=30)  # of which one answer may take 10
+    path = slow.folder / "exercise.md"
+    given = path.read_text()
+    assert given.count("\nimport torch\n") == 1
+    # Only there: all other rooms are forks of a process that has imported it.
+    wait = "import sys, time; time.sleep(12 if 'ipykernel' in sys.modules else 0)"
+    path.write_text(given.replace("\nimport torch\n", f"\n{wait}\nimport torch\n"))
+    result, _ = grade(sandbox, slow, "kernel")
+    assert (result.status, result.score) == ("graded", result.max_score)
+
+
 def test_a_right_answer_earns_everything_and_says_how_it_was_graded(sandbox, ring):
     result, notebook = grade(sandbox, ring)
     assert (result.status, result.score, result.max_score) == ("graded", 10, 10)
