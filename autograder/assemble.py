@@ -39,6 +39,12 @@ def assemble(exercise: Exercise, submission: Submission) -> NotebookNode:
     return _node(notebook | {"cells": cells})
 
 
+def solved_cells(exercise: Exercise) -> list[str]:
+    """The code of the notebook that is run when the exercise is solved."""
+    solution = Submission(answers=exercise.solution(), notes=[], missing=[], sha256="")
+    return [cell.source for cell in assemble(exercise, solution).cells if cell.cell_type == "code"]
+
+
 def _node(content: dict[str, Any]) -> NotebookNode:
     from autograder.notebook_format import nbformat
 

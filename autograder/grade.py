@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autograder.assemble import assemble
+from autograder.assemble import assemble, solved_cells
 from autograder.judge import Judge, load_judge, run_checks
 from autograder.submission import Rejected, Submission, file_sha256, read_submission
 from autograder.verdict import CellResult, CheckResult, Resources, Result, Status
@@ -98,7 +98,7 @@ class Grader:
         if only is not None:
             judge = Judge(exercise, [check for check in judge.checks if check.id in only])
         start = time.monotonic()
-        room = SandboxRoom(self.sandbox, exercise.limits, drive)
+        room = SandboxRoom(self.sandbox, exercise.limits, drive, lambda: solved_cells(exercise))
         try:
             executed = execute(assemble(exercise, submission), room, self.engine, exercise.limits)
             left = exercise.limits.wall_s - (

@@ -10,18 +10,20 @@ import ast
 import inspect
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from aboard.ranks.call import Call, Kept, RanksFailed, Run
 from aboard.ranks.local import run_call
 from aboard.ranks.place import whose_file
+from autograder.errors import SandboxError
 from autograder.expect import Finding
 from autograder.login import Broken, Login, Supercomputer
 from autograder.measured import MeasuredRun
 
 Made = TypeVar("Made")
+SOLUTION_S = 60.0  # for one call of it
 
 
 class Room(Protocol):
@@ -35,6 +37,9 @@ class Room(Protocol):
 
     def program(self) -> str:
         """The notebook's given code and answers, as the text of a module."""
+
+    def solved(self) -> AbstractContextManager[Room] | None:
+        """Rooms like these in their place, with the exercise's solution in them; None where there is none."""
 
 
 class Learner:
@@ -96,6 +101,31 @@ class Learner:
         found: Made = self._made[make]
         return found
 
+    def solved(self, measure: Callable[[Learner], Made]) -> Made | None:
+        """`measure(learner)`, with the exercise's own solution in the place of the learner's code; None on her own machine.
+
+        It says what a right answer costs on this machine. Nothing of the learner's is alive meanwhile, and her code is
+        started anew when it is next called. Raises SandboxError when the solution does not come back whole.
+        """
+        self._timeout_s()
+        rooms = self._room.solved()
+        if rooms is None:
+            return None
+        there = True
+
+        def patience() -> float:
+            if not there:
+                raise RuntimeError("a solution can be measured in `solved` only")
+            return SOLUTION_S
+
+        with rooms as room:
+            try:
+                return measure(Learner(room, patience))
+            except Finding as finding:
+                raise SandboxError(f"the solution could not be measured: {finding.message}") from None
+            finally:
+                there = False
+
     def program(self) -> str:
         """The text of a module with the notebook's given code and the learner's answers, for her jobs to import."""
         return self._room.program()
@@ -132,16 +162,18 @@ class Crew:
         return _made_by_drive(run, returns)
 
     def converse(
-        self, function: str, *per_rank: list[Any], later: list[list[Any]], says: Any, returns: Any, **common: Any
-    ) -> Run:
+        self, function: str, *per_rank: list[Any], later: list[list[Any]], says: Any, returns: Any,
+        count_sent: bool = False, **common: Any,
+    ) -> Run:  # fmt: skip
         """Like `drive`, with a generator of drive.py, which is given more while it runs.
 
         The k-th time rank r yields, the value stands in the run's `said[r][k]`, and the rank goes on with `later[k][r]`.
         So what it is to work on later is not there before it has shown what it made of what came first: nobody can do
         all of the work at once, and keep nothing. says, returns: the forms of what drive.py yields and returns.
+        count_sent: for `sent_when_said` of the run.
         """
         call = Call(function, self._spread(per_rank), common, self.world_size, drive=True)
-        call.later = self._spread(tuple(later))
+        call.later, call.count_sent = self._spread(tuple(later)), count_sent
         run = _made_by_drive(self._learner._run(call), returns)
         for rank, said in enumerate(run.said):
             if len(said) != len(later) or not has_form(said, [says]):
@@ -291,6 +323,9 @@ class HereAndNow:
 
     def supercomputer(self, nodes: int, site: str | None, rate: str) -> Supercomputer:
         return HereCluster(nodes, site, rate)
+
+    def solved(self) -> None:
+        """A workspace holds no solutions."""
 
     def program(self) -> str:
         """Given code, and all functions and classes as they were last defined in the notebook's cells."""

@@ -13,7 +13,8 @@ class Call:
     """What every rank is asked to run. `args` are per rank: args[k][r] is positional argument k of rank r.
 
     later: what the function is given while it runs, when it is a generator. Each time rank r yields a value it gets the
-    next one, later[0][r], later[1][r], …; until then nothing of it is there. Values it yields are small.
+    next one, later[0][r], later[1][r], …; until then nothing of it is there. Values it yields are small. count_sent:
+    each time, ask the kernel how much the rank has sent.
     files: what lies in a folder that each rank gets for this call, path → bytes (path/ → b"" for an empty folder); its path
     becomes the function's first argument. None: no folder. end_after: each rank is ended when something in its folder has
     changed so often, wherever it is then (0: never).
@@ -28,6 +29,7 @@ class Call:
     address: str = ""  # where the ranks meet: a file they share, or the IP address of rank 0
     interface: str = ""
     later: list[list[Any]] = field(default_factory=list)
+    count_sent: bool = False
     device: str = "cpu"  # or "cuda": a GPU for each rank (`device`)
     files: dict[str, bytes] | None = None
     end_after: int = 0
@@ -140,7 +142,12 @@ class Run:
         return self.received_bytes or [sum(c.wire_bytes("recv") for c in rank) for rank in self.collectives]
 
     def sent_when_said(self) -> list[list[int]]:
-        """Bytes each rank had sent each time it yielded, like `sent`. What it was given for that was not there before."""
+        """Bytes each rank had sent each time it yielded, like `sent`. What it was given for that was not there before.
+
+        ValueError where the kernel counts, and the call did not ask it to.
+        """
+        if self.kernel_counted and not self.sent_by_then:
+            raise ValueError("the call did not ask for what was sent on the way")
         return self.sent_by_then or [
             [sum(c.wire_bytes("send") for c in made[:count]) for count in counts]
             for made, counts in zip(self.collectives, self.called_by_then, strict=True)

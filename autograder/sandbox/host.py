@@ -75,10 +75,11 @@ class Sandbox:
     def _try_a_room(self) -> None:
         """What keeps rooms from working here must never look like a learner's mistake: find out before any is graded."""
         try:
-            channel = self.open(0, Limits())
+            self.open([0], Limits())
+            channel = self.open_rooms[0]
             wire.send(channel, {"op": "cell", "source": "print(6 * 7)"})
             works = wire.receive(channel, deadline=time.monotonic() + START_S)["status"] == "ok"
-            self.shut(0)
+            self.shut([0])
         except (EOFError, OSError, TimeoutError, wire.WireError):
             works = False
         except SandboxError:
@@ -94,38 +95,42 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, op: str, fd: int | None = None, **order: Any) -> Any:
+    def ask(self, op: str, *fds: int, **order: Any) -> Any:
         try:
             wire.send(self._control, {"op": op} | order)
-            if fd is not None:
-                socket.send_fds(self._control, [b"c"], [fd])
+            if fds:
+                socket.send_fds(self._control, [b"c"], fds)
             return wire.receive(self._control)
         except (EOFError, OSError, wire.WireError) as error:
             raise SandboxError(f"the sandbox no longer answers ({type(error).__name__})") from error
 
-    def open(self, rank: int, limits: Limits) -> socket.socket:
-        """Open the room of `rank`; the socket its agent serves."""
-        ours, theirs = socket.socketpair()
-        answer = self.ask(
-            "open", theirs.fileno(), rank=rank,
-            limits={
-                "memory_mib": limits.memory_mib, "cpu_s": int(2 * limits.wall_s) + 10, "file_mib": 256,
-                "processes": 200,
-            },
-        )  # fmt: skip
-        theirs.close()
+    def open(self, ranks: list[int], limits: Limits) -> None:
+        """Open the rooms of `ranks`; in `open_rooms` are then the sockets that their agents serve. Raises SandboxError."""
+        pairs = [socket.socketpair() for _ in ranks]
+        self.open_rooms |= {rank: ours for rank, (ours, _) in zip(ranks, pairs, strict=True)}
+        try:
+            answer = self.ask(
+                "open", *(theirs.fileno() for _, theirs in pairs), ranks=ranks,
+                limits={
+                    "memory_mib": limits.memory_mib, "cpu_s": int(2 * limits.wall_s) + 10, "file_mib": 256,
+                    "processes": 200,
+                },
+            )  # fmt: skip
+        finally:
+            for _, theirs in pairs:
+                theirs.close()
         if answer["problem"]:
-            ours.close()
+            self.shut(ranks)
             raise SandboxError(f"a room could not be built: {answer['problem']}")
-        self.open_rooms[rank] = ours
-        return ours
 
-    def shut(self, rank: int) -> Any:
-        """Kill everything in the room of `rank`; what it used: cpu_s, peak_rss_bytes, status."""
-        channel = self.open_rooms.pop(rank, None)
-        if channel is not None:
-            channel.close()
-        return self.ask("close", rank=rank)
+    def shut(self, ranks: list[int]) -> list[dict[str, Any]]:
+        """Kill everything in the rooms of `ranks`; what each used: cpu_s, peak_rss_bytes, over_limit."""
+        for rank in ranks:
+            channel = self.open_rooms.pop(rank, None)
+            if channel is not None:
+                channel.close()
+        used: list[dict[str, Any]] = self.ask("close", ranks=ranks)["used"]
+        return used
 
     def let_go(self) -> WarmServer:
         """Its server, which from now on is the caller's to close."""

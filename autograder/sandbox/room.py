@@ -20,28 +20,36 @@ from autograder.sandbox.outer import OPEN_FILES, SCRATCH, environment
 FOLDERS = (SCRATCH, "/dev/shm")  # each in memory, of the room alone
 
 
-def open_room(
-    rank: int, network_fd: int | None, channel: socket.socket, limits: dict[str, Any]
-) -> tuple[int, list[int]]:
-    """Fork a room whose agent serves `channel`: the process id of its init, and descriptors of its FOLDERS.
+class Building:
+    """A room that is being built, by a process of its own, so that several are built at the same time.
 
-    When that process dies, the kernel kills everything that ever ran in the room.
+    Its agent will serve `channel`.
     """
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            close_all_but(channel.fileno(), theirs.fileno(), network_fd)
-            _build(rank, network_fd, channel, limits, theirs)
-        finally:
-            os._exit(70)
-    theirs.close()
-    with ours:
-        text, folders, _, _ = socket.recv_fds(ours, 1000, len(FOLDERS))
-    os.waitpid(pid, 0)
-    if not text.isdigit():
-        raise OSError(text.decode() or "the room could not be built")
-    return int(text), folders
+
+    def __init__(
+        self, rank: int, network_fd: int | None, channel: socket.socket, limits: dict[str, Any]
+    ) -> None:
+        self._report, theirs = socket.socketpair()
+        self._builder = os.fork()
+        if self._builder == 0:
+            try:
+                close_all_but(channel.fileno(), theirs.fileno(), network_fd)
+                _build(rank, network_fd, channel, limits, theirs)
+            finally:
+                os._exit(70)
+        theirs.close()
+
+    def finish(self) -> tuple[int, list[int]]:
+        """The process id of the room's init, and descriptors of its FOLDERS. Raises OSError.
+
+        When that process dies, the kernel kills everything that ever ran in the room.
+        """
+        with self._report:
+            text, folders, _, _ = socket.recv_fds(self._report, 1000, len(FOLDERS))
+        os.waitpid(self._builder, 0)
+        if not text.isdigit():
+            raise OSError(text.decode() or "the room could not be built")
+        return int(text), folders
 
 
 def _build(

@@ -6,6 +6,8 @@ import secrets
 import select
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aboard import wire
@@ -29,11 +31,14 @@ class RoomGone(Exception):
 class SandboxRoom:
     """One submission's code in the sandbox: a room per rank, opened when first needed. A `learner.Room`.
 
-    `cells` are what every rank runs before it is called: the notebook's given code and answers.
+    `cells` are what every rank runs before it is called: the notebook's given code and answers. solution: what they are when
+    the exercise is solved.
     """
 
-    def __init__(self, sandbox: Sandbox, limits: Limits, drive: str) -> None:
-        self.sandbox, self.limits, self.drive = sandbox, limits, drive
+    def __init__(
+        self, sandbox: Sandbox, limits: Limits, drive: str, solution: Callable[[], list[str]] = list
+    ) -> None:
+        self.sandbox, self.limits, self.drive, self.solution = sandbox, limits, drive, solution
         self.cells: list[str] = []
         self.cpu_s, self.peak_rss_bytes = 0.0, 0
         self.over_limit: list[int] = []  # ranks whose rooms were closed: all together took too much memory
@@ -42,16 +47,16 @@ class SandboxRoom:
 
     def close(self) -> None:
         """Kill all rooms of this submission and add up what they used."""
-        for rank in list(self.sandbox.open_rooms):
-            self._shut(rank)
+        self._shut(*self.sandbox.open_rooms)
 
-    def _shut(self, rank: int) -> None:
-        used = self.sandbox.shut(rank)
-        self._loaded.discard(rank)
-        if used["over_limit"]:
-            self.over_limit.append(rank)
-        self.cpu_s += float(used["cpu_s"])
-        self.peak_rss_bytes = max(self.peak_rss_bytes, int(used["peak_rss_bytes"]))
+    def _shut(self, *ranks: int) -> None:
+        self._loaded.difference_update(ranks)
+        self.in_kernel = self.in_kernel and 0 not in ranks
+        for rank, used in zip(ranks, self.sandbox.shut(list(ranks)), strict=True):
+            if used["over_limit"]:
+                self.over_limit.append(rank)
+            self.cpu_s += float(used["cpu_s"])
+            self.peak_rss_bytes = max(self.peak_rss_bytes, int(used["peak_rss_bytes"]))
 
     def run_cell(self, source: str, timeout_s: float) -> dict[str, Any]:
         """Run a cell in the first room. RoomGone when the process ended; TimeoutError when it had to be interrupted."""
@@ -117,6 +122,17 @@ class SandboxRoom:
             )
         return WalledCluster(nodes, site, rate, self.limits.memory_mib, self.sandbox.layer)
 
+    @contextmanager
+    def solved(self) -> Iterator[SandboxRoom]:
+        """The solution's rooms. Those of the submission are closed before: nobody in them can learn anything of it."""
+        self._shut(*self.sandbox.open_rooms)
+        room = SandboxRoom(self.sandbox, self.limits, self.drive)
+        room.cells = self.solution()
+        try:
+            yield room
+        finally:
+            room.close()
+
     def program(self) -> str:
         """The notebook's given code and answers, as the text of a module."""
         return "\n\n".join(self.cells) + "\n"
@@ -126,11 +142,15 @@ class SandboxRoom:
         self._load([0], [])
 
     def _channel(self, rank: int) -> socket.socket:
-        channel = self.sandbox.open_rooms.get(rank)
-        return channel if channel is not None else self.sandbox.open(rank, self.limits)
+        if rank not in self.sandbox.open_rooms:
+            self.sandbox.open([rank], self.limits)
+        return self.sandbox.open_rooms[rank]
 
     def _load(self, ranks: list[int], cells: list[str]) -> None:
         """Have the rooms of `ranks` run `cells` and drive.py, all at the same time."""
+        new = [rank for rank in ranks if rank not in self.sandbox.open_rooms]
+        if new:
+            self.sandbox.open(new, self.limits)
         for rank in ranks:
             try:
                 wire.send(self._channel(rank), {"op": "load", "cells": cells, "drive": self.drive})
@@ -142,9 +162,7 @@ class SandboxRoom:
                 self._answer(self._channel(rank), deadline - time.monotonic())
                 self._loaded.add(rank)
             except (EOFError, OSError, wire.WireError, TimeoutError):
-                for started in ranks:
-                    if started == rank or started not in self._loaded:
-                        self._shut(started)
+                self._shut(*(one for one in ranks if one == rank or one not in self._loaded))
                 raise RanksFailed(
                     "died",
                     f"the process of rank {rank} ended or hung while it ran the notebook's cells.",
@@ -174,12 +192,13 @@ class SandboxRoom:
             if call.end_after:
                 run = lead(socks, call, limit=64 * 2**20)
             else:
-                run = lead(socks, call, self._mark, self._mark, self._sent, limit=64 * 2**20)
+                run = lead(
+                    socks, call, self._mark, self._mark, self._sent if call.count_sent else None, limit=64 * 2**20
+                )  # fmt: skip
                 run.counters = self._counters(count, call, run)
             run.kept = [folder.take_back() for folder in folders]
             if call.end_after:
-                for rank in range(count):
-                    self._shut(rank)
+                self._shut(*range(count))
             return run
         except RanksFailed as failure:
             self.sandbox.ask("unwatch", ranks=count)
@@ -245,9 +264,7 @@ class SandboxRoom:
         if failure.kind in ("raised", "not-done", "missing", "unsendable") and len(failure.states) == 1:
             return
         self.over_limit.clear()
-        for rank in range(count):
-            if failure.kind in ("died", "timeout", "deadlock") or rank:
-                self._shut(rank)
+        self._shut(*range(0 if failure.kind in ("died", "timeout", "deadlock") else 1, count))
         if self.over_limit:
             raise RanksFailed(
                 "out-of-memory",

@@ -154,6 +154,7 @@ def _warm_up() -> None:
     torch.set_num_threads(1)
     # fully_shard alone takes half a second, and imports torch._dynamo, another half, when it is first called.
     import torch._dynamo
+    import torch.distributed.checkpoint.state_dict
     import torch.distributed.fsdp  # noqa: F401
 
     from aboard import ranks  # noqa: F401

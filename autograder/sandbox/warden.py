@@ -22,7 +22,7 @@ from autograder.sandbox.confined import open_confined_room
 from autograder.sandbox.ending import end, end_orphans
 from autograder.sandbox.folder_server import attend
 from autograder.sandbox.network import Switch, sent_so_far
-from autograder.sandbox.room import open_room
+from autograder.sandbox.room import Building
 
 SAMPLE_S = 0.004  # while a call is measured
 LOOK_S = 0.1  # at other times: are the rooms within their memory?
@@ -65,8 +65,7 @@ class Warden:
                 break
             answer = getattr(self, "_" + order.pop("op"))(**order)
             wire.send(self.control, answer)
-        for rank in list(self.rooms):
-            self._close(rank)
+        self._close(list(self.rooms))
 
     def _look(self) -> None:
         if self.growth:
@@ -83,39 +82,53 @@ class Warden:
 
     def _attend(self, rank: int) -> dict[str, Any]:
         """Fork an attendant for a folder in the room; it serves the socket that comes with the order."""
-        with self._handed_over() as channel:
+        (channel,) = self._handed_over(1)
+        with channel:
             self.attendants.setdefault(rank, []).append(attend(channel, self.rooms[rank]))
         return {}
 
-    def _handed_over(self) -> socket.socket:
-        _, fds, _, _ = socket.recv_fds(self.control, 1, 1)
-        return socket.socket(fileno=fds[0])
+    def _handed_over(self, count: int) -> list[socket.socket]:
+        _, fds, _, _ = socket.recv_fds(self.control, 1, count)
+        return [socket.socket(fileno=fd) for fd in fds]
 
-    def _open(self, rank: int, limits: dict[str, Any]) -> dict[str, Any]:
-        channel = self._handed_over()
-        try:
-            if self.switch is None:
-                scratch = os.path.abspath(f"room-{self.opened}")
-                self.rooms[rank] = Room(open_confined_room(channel, limits, scratch), [], scratch)
-            else:
-                self.rooms[rank] = Room(*open_room(rank, self.switch.rooms[rank], channel, limits))
-            self.opened += 1
-            self.limit = limits["memory_mib"] * 2**20
-            return {"problem": ""}
-        except OSError as error:
-            return {"problem": str(error)}
-        finally:
+    def _open(self, ranks: list[int], limits: dict[str, Any]) -> dict[str, Any]:
+        channels = self._handed_over(len(ranks))
+        self.limit = limits["memory_mib"] * 2**20
+        problem, begun = "", {}
+        for rank, channel in zip(ranks, channels, strict=True):
+            try:
+                if self.switch is None:
+                    scratch = os.path.abspath(f"room-{self.opened}")
+                    self.rooms[rank] = Room(open_confined_room(channel, limits, scratch), [], scratch)
+                else:
+                    begun[rank] = Building(rank, self.switch.rooms[rank], channel, limits)
+                self.opened += 1
+            except OSError as error:
+                problem = str(error)
             channel.close()
+        for rank, building in begun.items():
+            try:
+                self.rooms[rank] = Room(*building.finish())
+            except OSError as error:
+                problem = str(error)
+        return {"problem": problem}
 
-    def _close(self, rank: int) -> dict[str, Any]:
-        for attendant in self.attendants.pop(rank, []):
-            os.kill(attendant, signal.SIGKILL)
-            os.waitpid(attendant, 0)
-        room = self.rooms.pop(rank, None)
+    def _close(self, ranks: list[int]) -> dict[str, Any]:
+        """What each used; nothing for a room that is not open."""
+        for rank in ranks:
+            for attendant in self.attendants.pop(rank, []):
+                os.kill(attendant, signal.SIGKILL)
+                os.waitpid(attendant, 0)
+        rooms = [self.rooms.pop(rank, None) for rank in ranks]
+        for room in rooms:
+            if room:
+                self.growth = None
+                end(room)  # all of them, before any is waited for: the kernel takes them away at the same time
+        return {"used": [self._bury(room) for room in rooms]}
+
+    def _bury(self, room: Room | None) -> dict[str, Any]:
         if room is None:
             return {"cpu_s": 0.0, "peak_rss_bytes": 0, "over_limit": False}
-        self.growth = None
-        end(room)
         _, _, usage = os.wait4(room.init, 0)
         if room.scratch:
             others = {other.init for other in self.rooms.values()}

@@ -321,7 +321,7 @@ class Tower:
             later += [[p[gate + 1 :].clone() for p in pulls], [p[: gate + 1].clone() for p in pulls]]
             means.append(sum(pulls) / self.world)
         run = learner.on_ranks(self.world).converse(
-            "stack", later=later, says=[float], returns={"numbers": [float], "came": bool},
+            "stack", later=later, says=[float], returns={"numbers": [float], "came": bool}, count_sent=True,
             steps=steps, layers=self.layers, numel=self.numel, cap_bytes=self.cap, gate=gate, late=late,
         )  # fmt: skip
         for rank, (said, output) in enumerate(zip(run.said, run.outputs, strict=True)):

@@ -171,6 +171,7 @@ def traffic(learner, draw):
     expect.at_most(
         model.added(), 1.45 * size, f"what a block of {expect.amount(size)} adds to the peak memory of a rank", name or "not-sharded"
     )  # fmt: skip
+    model.needs_no_more_than_the_solution(1.45 * size - model.memory_per_block(), "not-sharded")
     gathers, scatters = model.counted(some)
     expect.that(scatters > 0, "not-sharded", "no reduce-scatter")
     expect.that(
@@ -188,6 +189,7 @@ def memory(learner, draw):
         added, model.memory_per_block() + 0.36 * size, f"what a block of {expect.amount(size)} adds to the peak memory of a rank",
         model.who(model.run(model.many, model.STEPS), model.many) or "too-much-memory",
     )  # fmt: skip
+    model.needs_no_more_than_the_solution(0.28 * size, "too-much-memory")
 
 
 @check("rank 0 has the whole checkpoint, the others nothing", about="memory")
@@ -530,6 +532,11 @@ def told_right(told, want, rank, own):
             )
 
 
+def peak(run):
+    """Peak memory of a rank in bytes. All do the same, so their mean is steadier than the largest."""
+    return sum(run.peak_bytes) / run.world_size
+
+
 def two_numbers(pair):
     """What train_step returned, as two floats."""
     fits = isinstance(pair, list | tuple) and len(pair) == 2 and all(number(v) for v in pair)
@@ -549,10 +556,10 @@ class Costly:
     few and small enough that the whole model, as it is born, and a copy in `prepare` or two, are below the peak of a step.
     """
 
-    world, STEPS, few, many = 8, 2, 2, 7
+    world, STEPS, few, many = 8, 2, 2, 9
 
     def __init__(self, learner, draw):
-        self.learner, self.runs = learner, {}
+        self.learner, self.runs, self.solved = learner, {}, None
         self.features, self.width, self.hidden = draw.integer(121, 141), 8 * draw.integer(5, 7), 8 * draw.integer(220, 236)
         self.rows = 2 * self.width + draw.integer(-2, 2)  # of a rank: activations are about half as large as a block
         # The ranks' targets lie apart, so that one rank's gradient is not that of all.
@@ -568,7 +575,7 @@ class Costly:
     def run(self, layers, steps):
         if (layers, steps) not in self.runs:
             try:
-                self.runs[layers, steps] = self.measure(layers, steps)
+                self.runs[layers, steps] = self.measure(layers, steps, self.learner)
             except expect.Finding as finding:
                 self.runs[layers, steps] = finding
         run = self.runs[layers, steps]
@@ -576,11 +583,11 @@ class Costly:
             raise run
         return run
 
-    def measure(self, layers, steps):
+    def measure(self, layers, steps, learner):
         sizes = (self.features, self.width, self.hidden, layers)
         batches = self.batches[:steps]
         run = call(
-            self.learner.on_ranks(self.world), "costly", list(range(self.world)), sizes=sizes, world=self.world,
+            learner.on_ranks(self.world), "costly", list(range(self.world)), sizes=sizes, world=self.world,
             later=[*batches, [[]] * self.world], says=None, returns=[int],
         )  # fmt: skip
         want = self.told(sizes, batches)
@@ -635,10 +642,23 @@ class Costly:
 
     def added(self):
         """What a block adds to the peak memory of a rank, in bytes."""
-        few, many = (self.run(layers, self.STEPS) for layers in (self.few, self.many))
         # What does not depend on the number of blocks is in both runs: their difference is what a block adds.
-        # All ranks do the same, so their mean is steadier than the largest.
-        return (sum(many.peak_bytes) - sum(few.peak_bytes)) / self.world / (self.many - self.few)
+        few, many = (peak(self.run(layers, self.STEPS)) for layers in (self.few, self.many))
+        return (many - few) / (self.many - self.few)
+
+    def needs_no_more_than_the_solution(self, above, name):
+        """By more than `above` bytes for each block. A program can tell a run of few blocks from one of many, and keep
+        something in the first one only; what the solution needs with as many, nothing of the learner's can change."""
+        if self.solved is None:
+            self.solved = self.learner.solved(lambda solved: peak(self.measure(self.many, self.STEPS, solved)))
+        if self.solved is not None:
+            run = self.run(self.many, self.STEPS)
+            held = sum(run.counters.held_before_bytes) / self.world
+            before = f", {expect.amount(held)} of it for what the cells import and keep" if held > 300_000 else ""
+            expect.at_most(
+                peak(run), self.solved + above * self.many, f"peak memory of a rank with {self.many} blocks{before}",
+                self.who(run, self.many) or name,
+            )  # fmt: skip
 
     def memory_per_block(self):
         """Shards of weight and two moments and the activations in bfloat16, at the end of the forward pass; or shards of

@@ -29,12 +29,6 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-# Attacks that still get something out of the grader, each with its test: what issue 3 has left to mend. They run, and one
-# that is stopped by a change shows as XPASS and is taken off this list.
-OPEN = {
-    # The memory of a rank is known as one number for a run: more in a small run makes a large one look right.
-    "judges-fsdp2-ballast",
-}  # fmt: skip
 # What `make test` runs; with SOAK=1 all kinds run, under both engines and every layer.
 ON_SLURM = {"slurm-scripts", "no-internet", "requeue"}
 SHORT = (
@@ -66,10 +60,9 @@ def chosen() -> list[object]:
 
 
 def marks_of(name: str) -> list[pytest.MarkDecorator]:
-    marks = [pytest.mark.xfail(reason="still succeeds")] if name in OPEN else []
     if ATTACKS[name].exercise in ON_SLURM and means.missing(means.SLURM):
-        marks.append(pytest.mark.skip(reason="Slurm is not installed: sudo apt-get install slurm-wlm munge"))
-    return marks
+        return [pytest.mark.skip(reason="Slurm is not installed: sudo apt-get install slurm-wlm munge")]
+    return []
 
 
 long_form = pytest.mark.skipif(not SOAK, reason="long form: SOAK=1")
@@ -112,7 +105,7 @@ def test_there_are_enough_of_them_and_every_kind():
         "zero",
         *ON_SLURM,
     }
-    assert OPEN <= ATTACKS.keys() and ON_SLURM <= names
+    assert ON_SLURM <= names
     assert sum(a.kernel for a in ATTACKS.values()) >= 20
 
 
@@ -162,8 +155,6 @@ def test_without_namespaces(grounds, tmp_path_factory, name):
 @pytest.mark.parametrize("name", [n for n in ATTACKS if SOAK or n.startswith(("look-", "reach-"))])
 @pytest.mark.parametrize("user", ["ordinary", "this"] if SOAK else ["ordinary"])
 def test_behind_our_own_wall(grounds, tmp_path_factory, user, name):
-    if name in OPEN:
-        pytest.xfail("still succeeds")
     found = ground_for(grounds, tmp_path_factory, "fork", "namespaces", user).attack(attack_of(name), EVERY)
     if found.wrong:
         pytest.fail("\n".join(found.wrong), pytrace=False)

@@ -126,7 +126,13 @@ def test_one_call_that_is_told_as_many_is_seen(learner, world, itself):
 
 def test_what_had_been_sent_when_a_rank_yielded_is_known_from_the_kernel(learner):
     run = learner.on_ranks(2).converse(
-        "talk", [[250_000, 500_000]] * 2, later=[[0, 0], [0, 0]], says=[int], returns=int
+        "talk", [[250_000, 500_000]] * 2, later=[[0, 0], [0, 0]], says=[int], returns=int, count_sent=True
     )
     for first, second in run.sent_when_said():
         assert 1_000_000 < first < 1_100_000 and 2_000_000 < second - first < 2_100_000
+
+
+def test_what_had_been_sent_on_the_way_is_not_taken_from_the_rank_itself(learner):
+    run = learner.on_ranks(2).converse("talk", [[250, 500]] * 2, later=[[0, 0], [0, 0]], says=[int], returns=int)
+    with pytest.raises(ValueError, match="did not ask"):
+        run.sent_when_said()

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.bench import runs
 from tests.bench.drawing import Bar, Curve, bars, curves, number
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,6 +155,7 @@ Seconds per submission; shorter is better. The tables below hold the same figure
 
 {_tables(found)}
 **Seconds** are wall-clock seconds from the start of the command to its end, divided by the number of submissions.
+What takes less than {runs.SHORT_S:.0f} seconds is run three times, by whomever it is graded, and the run of the median time stands here.
 **CPU seconds** are the kernel's sum over the command and every process below it, also divided. **Peak memory** is the
 largest sum over all processes at one moment, where a page that several processes share counts once; it is looked at ten
 times a second.
