@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import socket
 import sys
@@ -41,15 +42,31 @@ class _Crew:
     def __init__(self, line: socket.socket, settings: dict[str, Any]) -> None:
         self.line, self.settings = line, settings
         self.workers: dict[int, int] = {}  # number → process id
-        self.server = warm.begin()  # it loads beside this process
-        from autograder import feedback, grade, notebook_format, store, submission  # noqa: F401
+        self.exercises: dict[str, Any] = {}
+        self.optimizers = optimizers_in(Path(settings["course"]))
+        self.server = warm.begin(self.optimizers)  # it loads beside this process
+        from autograder import execute, feedback, grade, notebook_format, store, submission  # noqa: F401
         from autograder.exercise import Course
 
-        give_freed_memory_back()
-        # What is wrong with the course is said by each worker.
         self.course = Course(Path(settings["course"]))
+        self._read_ahead()
+        give_freed_memory_back()
         gc.freeze()
         gc.enable()
+
+    def _read_ahead(self) -> None:
+        """What every worker would have to read and import first, while the server is still loading."""
+        try:
+            self.exercises = self._exercises()
+            for exercise in self.exercises.values():
+                exercise.answer_ids()
+        except UserError:
+            pass  # what is wrong with the course is said by whoever needs it
+        if self.optimizers:
+            import torch._dynamo  # noqa: F401
+
+    def _exercises(self) -> dict[str, Any]:
+        return {exercise.id: exercise for exercise in self.course.exercises()}
 
     def serve(self) -> None:
         """Obey until the batch hangs up."""
@@ -79,7 +96,7 @@ class _Crew:
 
     def _hire(self, number: int, line: socket.socket) -> None:
         try:
-            exercises = {e.id: e for e in self.course.exercises()}
+            exercises = self.exercises or self._exercises()
             ranks = max((e.limits.ranks for e in exercises.values()), default=1)
             sandbox = self._sandbox(ranks)
         except (UserError, SandboxError, OSError) as error:
@@ -100,6 +117,13 @@ class _Crew:
         sandbox = Sandbox(ranks, server=self.server)
         self.server = sandbox.let_go()
         return sandbox
+
+
+def optimizers_in(course: Path) -> bool:
+    """Whether an exercise has to do with optimizers or sharding, for which PyTorch imports a second's worth of modules."""
+    names = ("exercise.md", "drive.py", "judge.py")
+    texts = (path.read_bytes() for name in names for path in course.glob(f"exercises/*/{name}") if path.is_file())
+    return any(re.search(rb"torch\.optim|fully_shard|torch\.compile", text) for text in texts)
 
 
 def _be_worker(crew: _Crew, line: socket.socket, sandbox: Any, exercises: dict[str, Any]) -> NoReturn:

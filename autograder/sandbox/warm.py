@@ -20,10 +20,11 @@ LADDER = (*WALLS, "landlock")  # the best that works is taken, and when none doe
 class WarmServer:
     """One process that has loaded what rooms need, for as many sandboxes as are asked of it.
 
-    It begins to load when this is made; `wait` until it has. `layer` is one of LADDER. `close` leaves nothing behind.
+    It begins to load when this is made; `wait` until it has. `layer` is one of LADDER. optimizers: load what they need, too.
+    `close` leaves nothing behind.
     """
 
-    def __init__(self, layer: str) -> None:
+    def __init__(self, layer: str, optimizers: bool = True) -> None:
         """Raises SandboxError when it cannot be started here."""
         self.layer, self.seccomp = layer, False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -48,6 +49,10 @@ class WarmServer:
             for fd in start.fds[1:] if start else []:
                 os.close(fd)
         self._control = ours
+        try:
+            messages.send(ours, {"optimizers": optimizers})
+        except OSError:
+            pass  # it has ended, which shows when its answer is missing
 
     def _how(self, control_fd: int) -> Start:
         if self.layer in WALLS:
@@ -115,11 +120,11 @@ class WarmServer:
             self._folder.cleanup()
 
 
-def begin() -> WarmServer | None:
+def begin(optimizers: bool) -> WarmServer | None:
     """Start the server of the best layer that can be started here, and do not wait for it; None when there is none."""
     for layer in LADDER:
         try:
-            return WarmServer(layer)
+            return WarmServer(layer, optimizers)
         except SandboxError:
             continue
     return None

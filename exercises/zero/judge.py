@@ -10,7 +10,7 @@ from autograder.judge import check
 
 WORLDS = (1, 2, 3, 4, 8)
 STEPS = 4
-TRAINED = {"last": [float], "kept": [[int]]}  # what drive.py's `train_layers` returns
+TRAINED = {"last": [[float]], "kept": [[int]]}  # what drive.py's `train_layers` returns
 
 
 @check("every parameter has one owner, and no shard is longer than needed")
@@ -111,7 +111,7 @@ def traffic(learner, draw):
 class Large:
     """A run of the model in layers of drive.py, whose cost both checks look at. Its numbers must be right before it counts."""
 
-    layers = 24
+    layers, together = 24, 2
 
     def __init__(self, learner, draw):
         self.learner, self.ran, self.wrong = learner, None, ""
@@ -126,17 +126,25 @@ class Large:
     def run(self):
         if self.ran is None:
             self.ran = self.learner.on_ranks(self.world).converse(
-                "train_layers", later=self.gradients, says=[float], returns=TRAINED,
+                "train_layers", later=self.later(), says=[[float]], returns=TRAINED,
                 layers=self.layers, numel=self.numel, settings=self.settings,
             )  # fmt: skip
             self.wrong = self.what_is_wrong()
         expect.that(not self.wrong, "result-first", self.wrong)
         return self.ran
 
+    def later(self):
+        """[when][rank]: the gradients of `together` layers at a time."""
+        starts = range(0, len(self.gradients), self.together)
+        return [[list(one) for one in zip(*self.gradients[k : k + self.together], strict=True)] for k in starts]
+
     def what_is_wrong(self):
         """In a sentence, with the first layer that is not what torch.optim.AdamW makes of it; empty when all are."""
-        said = [[*said[1:], output["last"]] for said, output in zip(self.ran.said, self.ran.outputs, strict=True)]
-        formed = all(len(numbers) == 3 for rank in said for numbers in rank)
+        said = [
+            [numbers for some in (*said, output["last"]) for numbers in some]
+            for said, output in zip(self.ran.said, self.ran.outputs, strict=True)
+        ]
+        formed = all(len(rank) == 2 * self.layers and all(len(numbers) == 3 for numbers in rank) for rank in said)
         expect.that(formed, "answered-in-its-place", "something else than three numbers for each layer came back")
         for layer in range(self.layers):
             params = torch.linspace(0.5, 1.5 + layer, self.numel)

@@ -7,13 +7,16 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from autograder.exercise import Course, Exercise
+from autograder.exercise import Course, Exercise, Limits
 from autograder.grade import Grader
+from autograder.learner import Learner
 from autograder.sandbox.account import below, process_tree
 from autograder.sandbox.host import Sandbox
+from autograder.sandbox.room_host import SandboxRoom
 from autograder.sandbox.warm import WarmServer
 from autograder.submission import Submission
 from autograder.verdict import Result
+from autograder.worker import optimizers_in
 from tests.small import small_ring
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +163,39 @@ def test_in_place_of_a_server_that_has_ended_another_of_the_best_layer_is_starte
     ended.close()
     with Sandbox(1, server=ended) as made:
         assert made.layer == "bubblewrap" and made.server is not ended
+
+
+@pytest.mark.parametrize("optimizers", [True, False])
+def test_a_server_loads_what_optimizers_need_where_they_are_asked_for_and_they_work_in_either(optimizers):
+    server = WarmServer("bubblewrap", optimizers)
+    try:
+        with Sandbox(1, server=server) as made:
+            assert made.server is server
+            room = SandboxRoom(made, Limits(), "")
+            room.cells = ["import sys, torch\nbefore = 'torch._dynamo' in sys.modules\n" + STEP]
+            learner = Learner(room, lambda: 30.0)
+            assert learner.call("step") == [optimizers, 0.5]
+            room.close()
+    finally:
+        server.close()
+
+
+STEP = """
+def step():
+    weight = torch.ones(1, requires_grad=True)
+    weight.sum().backward()
+    torch.optim.SGD([weight], lr=0.5).step()
+    return [before, weight.item()]
+"""
+
+
+def test_a_course_says_by_its_texts_whether_it_has_to_do_with_optimizers(tmp_path):
+    folder = tmp_path / "exercises" / "one"
+    folder.mkdir(parents=True)
+    (folder / "exercise.md").write_text("Add two tensors with torch.add.")
+    assert not optimizers_in(tmp_path)
+    (folder / "drive.py").write_text("optimizer = torch.optim.SGD(parameters)")
+    assert optimizers_in(tmp_path) and optimizers_in(ROOT)
 
 
 ROOM_SEES = """
