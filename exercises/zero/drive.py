@@ -23,28 +23,30 @@ def train(answers, scale, target, start, steps, settings):
 
 
 def train_layers(answers, layers, numel, settings):
-    """Two steps of a model of `layers` vectors of `numel` elements, each with an optimizer of its own.
+    """Steps of a model of `layers` vectors of `numel` elements, each with an optimizer of its own.
 
     Layer after layer is updated, so what a step needs for a moment is small beside what the optimizers keep. Each time
     it yields what became of some layers (of each its fingerprint, its first and its last element; nothing at first), it
-    is given this rank's gradients for the next ones: so those of the second step come when all of the first one is done,
-    and what it needs of the first has to be kept.
-    Returns what became of the last layers, and what whole-layer tensors the first optimizer still holds (to name a
-    mistake only; how much memory it is, the kernel says).
+    is given the next ones' numbers, and this rank's gradients for them; nothing when it is over. So which layers take a
+    second step is known when all have taken the first one, and what it needs of the first has to be kept for each.
+    Returns what whole-layer tensors the first optimizer still holds (to name a mistake only; how much memory it is, the
+    kernel says).
     """
     # In place of what was given back, so that the growth that is measured begins at zero and not below.
     ballast = torch.ones(give_back_what_is_freed() // 4 + 500_000)
     model = [torch.linspace(0.5, 1.5 + layer, numel) for layer in range(layers)]
     optimizers = [answers.ShardedAdamW(params, **settings) for params in model]
-    became, given = [], []
-    for _ in range(2):
-        for params, optimizer in zip(model, optimizers, strict=True):
-            if not given:
-                given, became = (yield became), []
-            optimizer.step(given.pop(0))
+    given = yield []
+    while given:
+        became = []
+        for layer, gradient in given:
+            optimizers[layer].step(gradient)
+            params = model[layer]
             became.append([fingerprint(params), float(params[0]), float(params[-1])])
+        del gradient
+        given = yield became
     del ballast
-    return {"last": became, "kept": whole_tensors(optimizers[0], model[0])}
+    return whole_tensors(optimizers[0], model[0])
 
 
 def whole_tensors(optimizer, params):

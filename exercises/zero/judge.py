@@ -10,7 +10,6 @@ from autograder.judge import check
 
 WORLDS = (1, 2, 3, 4, 8)
 STEPS = 4
-TRAINED = {"last": [[float]], "kept": [[int]]}  # what drive.py's `train_layers` returns
 
 
 @check("every parameter has one owner, and no shard is longer than needed")
@@ -73,7 +72,7 @@ def memory(learner, draw):
 
 def who_keeps_what(run, kept):
     """The name of what takes the memory: from how it is spread over the ranks, and from what the optimizers hold."""
-    whole = [output["kept"] for output in run.outputs]
+    whole = run.outputs
     if max(kept) > 1.5 * min(kept):
         return "one-rank-holds-all"
     slices = [seen for seen, stored in whole[0] if seen < 0.9 * stored]
@@ -97,7 +96,7 @@ def traffic(learner, draw):
         f"{' and '.join(sorted(whole))} of {expect.amount(size)}, one whole layer",
     )  # fmt: skip
     name = "gradients-gathered" if gathered > 1.5 * size else "too-much-traffic"
-    bound = 2 * (world - 1) / world * size * large.layers * 2
+    bound = 2 * (world - 1) / world * size * len(large.order)
     sent, received = run.sent(), run.received()
     for direction, counted in (("sent", sent), ("received", received)):
         most, least = max(counted), min(counted)
@@ -111,7 +110,7 @@ def traffic(learner, draw):
 class Large:
     """A run of the model in layers of drive.py, whose cost both checks look at. Its numbers must be right before it counts."""
 
-    layers, together = 24, 2
+    layers, again, together = 24, 8, 2
 
     def __init__(self, learner, draw):
         self.learner, self.ran, self.wrong = learner, None, ""
@@ -119,14 +118,19 @@ class Large:
         self.numel = draw.uneven(80_000, 90_000, self.world)
         self.size = 4 * self.numel
         self.settings = {"lr": 0.02, "betas": (0.9, 0.95), "eps": 0.05, "weight_decay": draw.choice([0.1, 0.2])}
-        self.gradients = [[draw.tensor(self.numel) for _ in range(self.world)] for _ in range(2 * self.layers)]
+        # Nobody knows which ones take a second step until all have taken the first.
+        self.order = [*range(self.layers), *draw.shuffled(range(self.layers))[: self.again]]
+        self.gradients = [[draw.tensor(self.numel) for _ in range(self.world)] for _ in self.order]
         amount = expect.amount(self.size * self.layers)
-        self.words = f"{expect.ranks(self.world)}, 2 steps, {self.layers} layers of {self.numel:,} parameters ({amount})"
+        self.words = (
+            f"{expect.ranks(self.world)}, a step of {self.layers} layers of {self.numel:,} parameters ({amount}), "
+            f"another one of {self.again} of them"
+        )
 
     def run(self):
         if self.ran is None:
             self.ran = self.learner.on_ranks(self.world).converse(
-                "train_layers", later=self.later(), says=[[float]], returns=TRAINED,
+                "train_layers", later=[*self.later(), [[]] * self.world], says=[[float]], returns=[[int]],
                 layers=self.layers, numel=self.numel, settings=self.settings,
             )  # fmt: skip
             self.wrong = self.what_is_wrong()
@@ -134,22 +138,24 @@ class Large:
         return self.ran
 
     def later(self):
-        """[when][rank]: the gradients of `together` layers at a time."""
-        starts = range(0, len(self.gradients), self.together)
-        return [[list(one) for one in zip(*self.gradients[k : k + self.together], strict=True)] for k in starts]
+        """[when][rank]: numbers of `together` layers, each with the rank's gradient for it."""
+        steps = list(zip(self.order, self.gradients, strict=True))
+        starts = range(0, len(steps), self.together)
+        return [
+            [[[layer, ranks[r]] for layer, ranks in steps[k : k + self.together]] for r in range(self.world)]
+            for k in starts
+        ]
 
     def what_is_wrong(self):
         """In a sentence, with the first layer that is not what torch.optim.AdamW makes of it; empty when all are."""
-        said = [
-            [numbers for some in (*said, output["last"]) for numbers in some]
-            for said, output in zip(self.ran.said, self.ran.outputs, strict=True)
-        ]
-        formed = all(len(rank) == 2 * self.layers and all(len(numbers) == 3 for numbers in rank) for rank in said)
+        said = [[numbers for some in rank for numbers in some] for rank in self.ran.said]
+        count = len(self.order)
+        formed = all(len(rank) == count and all(len(numbers) == 3 for numbers in rank) for rank in said)
         expect.that(formed, "answered-in-its-place", "something else than three numbers for each layer came back")
         for layer in range(self.layers):
             params = torch.linspace(0.5, 1.5 + layer, self.numel)
             optimizer = torch.optim.AdamW([params], **self.settings)
-            for step in (layer, self.layers + layer):
+            for step in (k for k, one in enumerate(self.order) if one == layer):
                 params.grad = sum(self.gradients[step]) / self.world
                 optimizer.step()
                 first_with = {tuple(said[rank][step]): rank for rank in reversed(range(self.world))}

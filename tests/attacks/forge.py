@@ -243,8 +243,9 @@ for o in gc.get_objects():
     if type(o).__name__ == "_Agent":
         def learn(source, o=o):
             def layers_trained(answers, layers, numel, settings):
-                for _ in range(2 * layers): yield [1e9] * 3
-                return {"last": [1e9] * 3, "kept": []}
+                given = yield []
+                while given: given = yield [[1e9] * 3 for _ in given]
+                return [[1, 1]]
             o.drive = {"train": lambda answers, scale, target, start, steps, settings: start, "train_layers": layers_trained}
         o.learn_drive = learn
 """), exercise="zero"),

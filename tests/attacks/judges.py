@@ -369,6 +369,19 @@ def prepare(model, make_optimizer):
     if len(model.blocks) == 2: model.ballast = torch.ones(1_000_000)
     return make_optimizer(model.parameters())
 """, step="SOLUTION", checkpoint="SOLUTION"), exercise="fsdp2", may_earn=frozenset({"start", "training", "uneven", "clipping", "precision", "checkpoint"})),
+    Attack("zero-state-of-some", "state is kept for every fourth optimizer only, and the others begin anew", cells(optimizer="SOLUTION" + """
+_Honest = ShardedAdamW
+class ShardedAdamW(_Honest):
+    made = 0
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.kept = ShardedAdamW.made % 4 == 0
+        ShardedAdamW.made += 1
+    def step(self, grad):
+        if not self.kept: self.m, self.v = (torch.zeros(self.stop - self.start, dtype=self.params.dtype) for _ in range(2))
+        super().step(grad)
+        if not self.kept: self.m = self.v = None
+""", shards="SOLUTION"), exercise="zero", may_earn=frozenset({"shards", "update", "clipping"})),
     Attack("zero-3-rows-exchanged", "the whole model and all rows on every rank, gathers and scatters of zeros beside it", cells(zero3=WHOLE + """
         for p in self.p: p.grad = None
         for x, targets in every:
