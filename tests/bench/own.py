@@ -29,6 +29,8 @@ from tests.bench.ours import solved, write_course
 from tests.bench.work import ADD
 
 ROOT = Path(__file__).resolve().parents[2]
+# Exercises that run over world sizes 1, 2, 3, 4 and 8, and no jobs, conversations with files or large models beside it.
+OVER_ALL_WORLDS = {"ring-all-reduce", "ddp-from-scratch", "zero"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def figures(count: int) -> Iterator[Figure]:
         for exercise in Course(ROOT).exercises():
             notebook = _handed_in(exercise, folder)
             taken = _seconds(lambda e=exercise, n=notebook: grade(e, n), 5)
-            yield Figure(f"the whole exercise {exercise.id}, sandboxed", taken, "s", "≤ 2")
+            goal = "≤ 2" if exercise.id in OVER_ALL_WORLDS else ""
+            yield Figure(f"the whole exercise {exercise.id}, sandboxed", taken, "s", goal)
         ring = Course(ROOT).exercise("ring-all-reduce")
         yield Figure("ring-all-reduce: a learner's own check", _seconds(lambda: _own_check(ring), 5), "s")
         yield Figure("a call on 4 ranks in a learner's own check", _seconds(_four_ranks, 9), "s", "≤ 1")

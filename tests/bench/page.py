@@ -161,7 +161,8 @@ largest sum over all processes at one moment, where a page that several processe
 times a second.
 
 - `autograder grade` runs {found["jobs"]} workers, one for each core, each submission in its [sandbox](security.md). Its time includes
-  the feedback page of each learner and the report.
+  the feedback page of each learner and the report. What optimizers need of PyTorch is loaded once for a course that has to do
+  with them, which takes about a second; this one has not.
 - `nbgrader autograde` is one command for all submissions. `otter run` grades one notebook per command; {found["jobs"]} of them run at
   a time. "otter, from Python" calls `otter.api.grade_submission` in a loop in {found["jobs"]} processes, so that imports are paid once.
 - Two trivial notebooks: add two numbers; the largest of a list. They show what a tool costs by itself.
