@@ -41,7 +41,7 @@ def assemble(exercise: Exercise, submission: Submission) -> NotebookNode:
 
 def solved_cells(exercise: Exercise) -> list[str]:
     """The code of the notebook that is run when the exercise is solved."""
-    solution = Submission(answers=exercise.solution(), notes=[], missing=[], sha256="")
+    solution = Submission(answers=exercise.solution())
     return [cell.source for cell in assemble(exercise, solution).cells if cell.cell_type == "code"]
 
 

@@ -119,12 +119,14 @@ class Learner:
             return SOLUTION_S
 
         with rooms as room:
+            solved = Learner(room, patience)
             try:
-                return measure(Learner(room, patience))
+                return measure(solved)
             except Finding as finding:
                 raise SandboxError(f"the solution could not be measured: {finding.message}") from None
             finally:
                 there = False
+                solved.close()
 
     def program(self) -> str:
         """The text of a module with the notebook's given code and the learner's answers, for her jobs to import."""
