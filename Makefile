@@ -39,8 +39,8 @@ book: .venv/.ready ## The book: _build/html/index.html
 bench: system .venv/.ready ## How fast grading is, beside papermill, nbgrader and otter (half an hour; BENCH=--quick)
 	@.venv/bin/python -m tests.bench $(BENCH)
 
-soak: system .venv/.ready ## The long forms of the tests, for hours: attacks, faults, fuzz, and lint under load
-	@.venv/bin/python -m tests.soak
+soak: system .venv/.ready ## The long forms of the tests: attacks, faults, fuzz, lint under load (days; ONLY=faults: a part)
+	@.venv/bin/python -m tests.soak $(if $(ONLY),--only $(ONLY))
 
 gpu-figures: .venv/.ready ## Lessons 11 and 14 to 16 measured on this machine's GPUs, for their pages (minutes)
 	@.venv/bin/python -m tools.gpu_figures

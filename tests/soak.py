@@ -1,9 +1,10 @@
-"""`make soak`: the long forms of the tests, hours of them, and what they found, for the security page.
+"""`make soak`: the long forms of the tests, days of them, and what they found, for the security page.
 
-    python -m tests.soak [--lint-runs N] [--only attacks|faults|fuzz|jobs|flakes]
+    python -m tests.soak [--only PART …] [--lint-runs N] [--exercises ID …]
 
-Attacks under both engines, 200 kills, 20,000 malformed inputs, and the whole of `autograder lint` again and again with
-every core busy. Writes book/_data/soak.json; `python -m tests.soak --page` makes the table of the security page from it.
+Attacks under both engines and every layer, 200 kills, 20,000 malformed inputs, job scripts, and `autograder lint` again
+and again with every core busy: together more than a day on 2 cores, so parts can be run on days of their own. Each writes what it
+found to book/_data/soak.json as it ends; the table of the security page is made from that (`--page`: without running anything).
 """
 
 from __future__ import annotations
@@ -18,26 +19,57 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as xml
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autograder.exercise import Course
+
 ROOT = Path(__file__).parents[1]
 DATA, PAGE = ROOT / "book" / "_data" / "soak.json", ROOT / "book" / "_data" / "soak.md"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tests that have a long form. where: under tests/; only: which of them, as for pytest's -k."""
+
+    about: str
+    where: str
+    only: str = ""
+
+
 LONG = {
-    "attacks": ("Hostile submissions, under both engines", "attacks"),
-    "faults": ("Faults: the grader or a part of it killed, the machine failing", "faults"),
-    "fuzz": ("Malformed notebooks and messages", "fuzz"),
-    "jobs": ("Job scripts and trainings on a miniature of every machine", "aboard/test_jobs.py"),
+    "attacks-fork": Part(
+        "Hostile submissions in bubblewrap, engine `fork`",
+        "attacks",
+        "not under_kernel and not own_wall and not without_namespaces",
+    ),
+    "attacks-kernel": Part("Hostile submissions in bubblewrap, engine `kernel`", "attacks", "under_kernel"),
+    "attacks-own-wall": Part(
+        "Hostile submissions behind our own wall, for root and for an ordinary user", "attacks", "own_wall"
+    ),
+    "attacks-landlock": Part(
+        "Hostile submissions that need one process only, under Landlock alone",
+        "attacks",
+        "without_namespaces",
+    ),
+    "faults": Part("Faults: the grader or a part of it killed, the machine failing", "faults"),
+    "fuzz": Part("Malformed notebooks and messages", "fuzz"),
+    "jobs": Part("Job scripts and trainings on a miniature of every machine", "aboard/test_jobs.py"),
 }
 
 
-def tests(folder: str) -> dict[str, Any]:
-    """Run tests/FOLDER in its long form: how many tests, or kills or inputs where a test tries many; failures; seconds."""
-    report = ROOT / "build" / f"soak-{Path(folder).stem}.xml"
+def tests(name: str) -> dict[str, Any]:
+    """Run a part in its long form: how many tests, or kills or inputs where a test tries many; failures; seconds."""
+    part = LONG[name]
+    report = ROOT / "build" / f"soak-{name}.xml"
     report.parent.mkdir(exist_ok=True)
     start = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "pytest", f"tests/{folder}", "-q", "-o", "junit_family=xunit1", f"--junitxml={report}"],
+        [
+            sys.executable, "-m", "pytest", f"tests/{part.where}", "-k", part.only, "-q",
+            "-o", "junit_family=xunit1", f"--junitxml={report}",
+        ],
         cwd=ROOT, env=os.environ | {"SOAK": "1"}, check=False,
     )  # fmt: skip
     suite = next(xml.parse(report).getroot().iter("testsuite"))
@@ -49,35 +81,30 @@ def tests(folder: str) -> dict[str, Any]:
     return {"run": max(count, tried), "failed": bad, "seconds": round(time.monotonic() - start)}
 
 
-def flakes(runs: int) -> dict[str, Any]:
-    """`autograder lint` of every exercise `runs` times, each with fresh draws, while every core is kept busy."""
+def flakes(exercise: str, before: dict[str, Any]) -> dict[str, Any]:
+    """`autograder lint` of one exercise with fresh draws while every core is kept busy, added to what was found `before`."""
     load = [multiprocessing.Process(target=_be_busy, daemon=True) for _ in range(os.cpu_count() or 1)]
     for process in load:
         process.start()
-    start, verdicts, changed = time.monotonic(), 0, []
+    start = time.monotonic()
     try:
-        for number in range(runs):
-            done = subprocess.run(
-                [sys.executable, "-m", "autograder.cli", "lint", "--json"],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-            )
-            for report in json.loads(done.stdout):
-                for attempt in report["attempts"]:
-                    verdicts += 1
-                    if attempt["problem"]:
-                        changed.append(f"{attempt['exercise']} {attempt['name']}: {attempt['problem']}")
-            print(f"lint {number + 1}/{runs}: {verdicts} verdicts, {len(changed)} changed", flush=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "autograder.cli", "lint", "--json", exercise],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
     finally:
         for process in load:
             process.terminate()
+            process.join()
+    (report,) = json.loads(done.stdout)
+    changed = [f"{one['name']}: {one['problem']}" for one in report["attempts"] if one["problem"]]
     return {
-        "runs": runs,
-        "run": verdicts,
-        "failed": len(changed),
-        "changed": changed,
-        "seconds": round(time.monotonic() - start),
+        "runs": before.get("runs", 0) + 1,
+        "run": before.get("run", 0) + len(report["attempts"]),
+        "failed": before.get("failed", 0) + len(changed),
+        "changed": before.get("changed", []) + changed,
+        "seconds": before.get("seconds", 0) + round(time.monotonic() - start),
+        "since": before.get("since", _today()),
     }
 
 
@@ -87,44 +114,86 @@ def _be_busy() -> None:
 
 
 def page(data: dict[str, Any]) -> str:
-    """The table of the security page."""
+    """The tables of the security page."""
     lines = ["| what | run | went wrong | minutes | when |", "|---|---:|---:|---:|---|"]
-    for key, (title, _) in LONG.items():
-        if key in data:
-            lines.append(_row(title, data[key]))
-    if "flakes" in data:
-        title = (
-            f"Verdicts of `autograder lint`, {data['flakes']['runs']} times over, with every core kept busy"
-        )
-        lines.append(_row(title, data["flakes"]))
+    lines += [
+        f"| {part.about} | {found['run']:,} | {found['failed']} | {found['seconds'] / 60:.0f} | {found['date']} |"
+        for key, part in LONG.items()
+        if (found := data.get(key))
+    ]
+    if linted := data.get("flakes"):
+        lines += [
+            "",
+            "`autograder lint` again and again, each time with fresh draws, while every core is kept busy:",
+            "",
+            "| exercise | times | verdicts | changed | minutes | from | to |",
+            "|---|---:|---:|---:|---:|---|---|",
+        ]
+        lines += [
+            f"| `{exercise}` | {found['runs']} | {found['run']:,} | {found['failed']} | {found['seconds'] / 60:.0f} "
+            f"| {found['since']} | {found['date']} |"
+            for exercise, found in linted.items()
+        ]
     return "\n".join([*lines, "", f"Measured on {data['machine']}.", ""])
 
 
-def _row(title: str, found: dict[str, Any]) -> str:
-    return (
-        f"| {title} | {found['run']:,} | {found['failed']} | {found['seconds'] / 60:.0f} | {found['date']} |"
+def keep(found: dict[str, Any], *place: str) -> None:
+    """Write what a part found to its place in soak.json, beside what others have written meanwhile, and the page."""
+    data = known()
+    within = data
+    for key in place[:-1]:
+        within = within.setdefault(key, {})
+    within[place[-1]] = found | {"date": _today()}
+    data["machine"] = (
+        f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
     )
+    DATA.parent.mkdir(exist_ok=True)
+    DATA.write_text(json.dumps(data, indent=1) + "\n")
+    PAGE.write_text(page(data))
+
+
+def known() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else {}
+    return found
+
+
+def _today() -> str:
+    return datetime.date.today().isoformat()
 
 
 def main() -> None:
+    exercises = [e.id for e in Course(ROOT).exercises()]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--lint-runs", type=int, default=50)
-    parser.add_argument("--only", choices=[*LONG, "flakes"], help="one of them")
-    parser.add_argument("--page", action="store_true", help="make the table from what was found before")
+    parser.add_argument("--only", nargs="+", choices=[*LONG, "flakes"], help="some parts")
+    parser.add_argument(
+        "--lint-runs", type=int, default=50, help="lint each exercise until it was linted as often"
+    )
+    parser.add_argument(
+        "--exercises", nargs="+", choices=exercises, default=exercises, help="for flakes: these only"
+    )
+    parser.add_argument("--page", action="store_true", help="make the tables from what was found before")
     asked = parser.parse_args()
-    data: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else {}
-    if not asked.page:
-        for key in [asked.only] if asked.only else [*LONG, "flakes"]:
-            data[key] = flakes(asked.lint_runs) if key == "flakes" else tests(LONG[key][1])
-            data[key]["date"] = datetime.date.today().isoformat()
-            data["machine"] = (
-                f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
-            )
-            DATA.parent.mkdir(exist_ok=True)
-            DATA.write_text(json.dumps(data, indent=1) + "\n")
-    PAGE.write_text(page(data))
-    print(page(data))
-    if any(found["failed"] for found in data.values() if isinstance(found, dict)):
+    failed = 0
+    for key in [] if asked.page else asked.only or [*LONG, "flakes"]:
+        if key != "flakes":
+            found = tests(key)
+            failed += found["failed"]
+            keep(found, key)
+            continue
+        for number in range(1, asked.lint_runs + 1):
+            for exercise in asked.exercises:
+                before = known().get("flakes", {}).get(exercise, {})
+                if before.get("runs", 0) < number:
+                    found = flakes(exercise, before)
+                    failed += found["failed"] - before.get("failed", 0)
+                    keep(found, "flakes", exercise)
+                    print(
+                        f"{exercise}: {found['runs']} times, {found['run']} verdicts, {found['failed']} changed",
+                        flush=True,
+                    )
+    PAGE.write_text(page(known()))
+    print(page(known()))
+    if failed:
         sys.exit(1)
 
 
