@@ -1,7 +1,7 @@
 """A filter on system calls for the rooms: what no exercise needs, the kernel refuses.
 
-Namespaces already take away what these calls could reach. The filter takes away the calls, so that a mistake in a part of
-the kernel that no exercise ever uses is out of reach too. Refused calls fail with "operation not permitted"; a request for
+Namespaces already take away what these calls could reach; where there are none, under Landlock, the filter alone does. It takes
+away the calls, so that a mistake in a part of the kernel that no exercise ever uses is out of reach too. Refused calls fail with "operation not permitted"; a request for
 larger buffers of a socket is granted, and changes nothing.
 """
 
@@ -45,6 +45,16 @@ REFUSED = {
     # memory that belongs to no process, so that no account of processes would show it
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "msgget": (68, 186),
     "semget": (64, 190), "mq_open": (240, 180),
+    # the same of others, by a number or a name
+    "shmat": (30, 196), "shmctl": (31, 195), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187),
+    "semop": (65, 193), "semtimedop": (220, 192), "semctl": (66, 191), "mq_unlink": (241, 181),
+    "pidfd_open": (434, 434), "migrate_pages": (256, 238), "move_pages": (279, 239), "ioprio_set": (251, 30),
+}  # fmt: skip
+# What acts on any process of the same user, by its number. The arguments named here (from 0) must be 0, which means the caller
+# alone: neither Landlock nor the dumpable flag keeps anybody from these calls, only a namespace of processes does.
+OF_OTHERS = {
+    "prlimit64": ((302, 261), (0,)), "sched_setaffinity": ((203, 122), (0,)), "sched_setscheduler": ((144, 119), (0,)),
+    "sched_setparam": ((142, 118), (0,)), "sched_setattr": ((314, 274), (0,)), "setpriority": ((141, 140), (0, 1)),
 }  # fmt: skip
 CLONE, CLONE3, SOCKET, MMAP = (56, 220), (435, 435), (41, 198), (9, 222)
 SETSOCKOPT, SOL_SOCKET = (54, 208), 1
@@ -64,6 +74,7 @@ ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # colum
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NUMBER, _ARCH, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 24, 32, 40
+_ARGUMENT_BYTES = 8
 
 
 def offered() -> bool:
@@ -84,6 +95,11 @@ def program(sockets: tuple[int, ...] = FAMILIES) -> bytes:
     )  # the x32 numbers of the same calls
     for numbers in REFUSED.values():
         code += _op(_EQUAL, numbers[column], 0, 1) + refuse()
+    for numbers, arguments in OF_OTHERS.values():
+        code += _op(_EQUAL, numbers[column], 0, 3 * len(arguments) + 1)
+        for argument in arguments:
+            code += _op(_LOAD, _FIRST_ARGUMENT + argument * _ARGUMENT_BYTES) + _op(_EQUAL, 0, 1, 0) + refuse()
+        code += _op(_RETURN, _ALLOW)
     # Its flags lie behind a pointer where no filter can look; without it, the C library takes clone.
     code += _op(_EQUAL, CLONE3[column], 0, 1) + refuse(errno.ENOSYS)
     code += _op(_EQUAL, CLONE[column], 0, 4) + _op(_LOAD, _FIRST_ARGUMENT) + _op(_ANY_BIT, NAMESPACES, 0, 1)

@@ -1,0 +1,69 @@
+"""The filter by itself, where no namespace hides the processes of others: what it refuses there, and what it leaves to the caller."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autograder.sandbox import seccomp
+
+pytestmark = pytest.mark.skipif(not seccomp.offered(), reason="this kernel or processor offers no filter")
+FILTERED = [sys.executable, "-m", "autograder.sandbox.filtered", sys.executable, "-c"]
+TRY = """
+import ctypes, json, os, resource, sys
+other, segment, queue = map(int, sys.argv[1:])
+libc = ctypes.CDLL(None, use_errno=True)
+def no_error(result):
+    if result == -1:
+        raise OSError(ctypes.get_errno(), "")
+param, soft = os.sched_param(0), resource.getrlimit(resource.RLIMIT_NOFILE)
+on = lambda pid: {
+    "limits": lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE, soft),
+    "processors": lambda: os.sched_setaffinity(pid, os.sched_getaffinity(0)),
+    "scheduler": lambda: os.sched_setscheduler(pid, os.SCHED_OTHER, param),
+    "parameters": lambda: os.sched_setparam(pid, param),
+    "priority": lambda: os.setpriority(os.PRIO_PROCESS, pid, 19),
+}
+tried = {f"own {name}": call for name, call in on(0).items()} | {f"another's {name}": call for name, call in on(other).items()}
+tried |= {
+    "priority of all": lambda: os.setpriority(os.PRIO_USER, 0, 19),
+    "input and output": lambda: no_error(libc.syscall({"x86_64": 251, "aarch64": 30}[os.uname().machine], 1, other, 0)),
+    "handle": lambda: os.pidfd_open(other),
+    "segment": lambda: no_error(libc.shmctl(segment, 0, None)),
+    "queue": lambda: no_error(libc.msgctl(queue, 0, None)),
+}
+done = []
+for name, call in tried.items():
+    try:
+        call()
+        done.append(name)
+    except PermissionError:
+        pass
+print(json.dumps(done))
+"""
+
+
+def test_of_other_processes_nothing_can_be_changed_by_their_number():
+    libc = ctypes.CDLL(None)
+    segment, queue = libc.shmget(0, 4096, 0o600), libc.msgget(0, 0o600)
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        done = subprocess.run(
+            [*FILTERED, TRY, str(other.pid), str(segment), str(queue)], cwd=Path(__file__).parents[2],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert json.loads(done.stdout) == [
+            "own limits", "own processors", "own scheduler", "own parameters", "own priority",
+        ]  # fmt: skip
+        assert Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[16] == "0"  # its niceness
+        assert libc.shmctl(segment, 0, None) == libc.msgctl(queue, 0, None) == 0  # both are still there
+    finally:
+        other.kill()
+        other.wait()
+        libc.shmctl(segment, 0, None)
+        libc.msgctl(queue, 0, None)
