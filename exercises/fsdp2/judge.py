@@ -166,12 +166,8 @@ def traffic(learner, draw):
             most, 1.05 * bound + 60_000, what + str(counted.index(most)), name or "too-much-traffic"
         )
         expect.at_least(least, 0.97 * bound, what + str(counted.index(least)), name or "too-little-traffic")
-    size = model.block_bytes()
     # Bytes can be sent for nothing. Who holds the whole, weights and two moments, needs this in bfloat16 even.
-    expect.at_most(
-        model.added(), 1.45 * size, f"what a block of {expect.amount(size)} adds to the peak memory of a rank", name or "not-sharded"
-    )  # fmt: skip
-    model.needs_no_more_than_the_solution(1.45 * size - model.memory_per_block(), "not-sharded")
+    model.needs_at_most(1.45 * model.block_bytes(), "not-sharded")
     gathers, scatters = model.counted(some)
     expect.that(scatters > 0, "not-sharded", "no reduce-scatter")
     expect.that(
@@ -184,13 +180,8 @@ def traffic(learner, draw):
 def memory(learner, draw):
     model = learner.once(Costly, draw)
     draw.case(f"{model.words}, {model.few} and {model.many} blocks")
-    size, added = model.block_bytes(), model.added()
-    expect.at_most(
-        added, model.memory_per_block() + 0.36 * size, f"what a block of {expect.amount(size)} adds to the peak memory of a rank",
-        model.who(model.run(model.many, model.STEPS), model.many) or "too-much-memory",
-    )  # fmt: skip
-    # Right answers were seen 0.6 MB above it, which is 0.1 of nine blocks; who frees nothing is more than 0.35 above.
-    model.needs_no_more_than_the_solution(0.28 * size, "too-much-memory")
+    # A rank may have some 1.5 MB more than the solution. Right answers were seen 0.7 MB above it, who frees nothing 2.3.
+    model.needs_at_most(model.memory_per_block() + 0.36 * model.block_bytes(), "too-much-memory")
 
 
 @check("rank 0 has the whole checkpoint, the others nothing", about="memory")
@@ -557,7 +548,7 @@ class Costly:
     few and small enough that the whole model, as it is born, and a copy in `prepare` or two, are below the peak of a step.
     """
 
-    world, STEPS, few, many = 8, 2, 2, 9
+    world, STEPS, few, many = 8, 2, 2, 8
 
     def __init__(self, learner, draw):
         self.learner, self.runs, self.solved = learner, {}, None
@@ -618,17 +609,18 @@ class Costly:
         optimizer = drive.optimizer_maker(drive.COSTLY)(model.parameters())
         told = []
         for batch in batches:
-            total = torch.zeros(())
+            total = 0.0
+            model.zero_grad()
             for rank, parts in enumerate(batch):
                 inputs, targets = parts
                 if made:
                     inputs, targets = (drive.spread(part, rank, self.world) for part in parts)
                 if made == "other rows":
                     inputs, targets = (part.tensor_split(self.world)[rank] for part in (inputs, targets))
-                total = total + model.loss(inputs, targets) / self.world
-            model.zero_grad()
-            total.backward()
-            told.append((total.item(), norm_of([p.grad for p in model.parameters()])))
+                loss = model.loss(inputs, targets) / self.world
+                loss.backward()  # of one rank at a time: what a graph keeps of all of them is half a gigabyte
+                total += loss.item()
+            told.append((total, norm_of([p.grad for p in model.parameters()])))
             optimizer.step()
         return told
 
@@ -641,25 +633,25 @@ class Costly:
         blocks, root = self.few * self.block_bytes() // 4, self.features * self.width
         return (self.world - 1) / self.world * (2 * (2 * blocks + root) + 4 * (blocks + root))
 
-    def added(self):
-        """What a block adds to the peak memory of a rank, in bytes."""
-        # What does not depend on the number of blocks is in both runs: their difference is what a block adds.
-        few, many = (peak(self.run(layers, self.STEPS)) for layers in (self.few, self.many))
-        return (many - few) / (self.many - self.few)
+    def needs_at_most(self, per_block, name):
+        """A block adds at most `per_block` bytes to the peak memory of a rank.
 
-    def needs_no_more_than_the_solution(self, above, name):
-        """By more than `above` bytes for each block. A program can tell a run of few blocks from one of many, and keep
-        something in the first one only; what the solution needs with as many, nothing of the learner's can change."""
+        On her own machine that is the difference of two runs. A program can tell a run of few blocks from one of many, though, and
+        keep something in the first one only; what the solution needs with as many, nothing of the learner's can change.
+        """
+        run = self.run(self.many, self.STEPS)
         if self.solved is None:
             self.solved = self.learner.solved(lambda solved: peak(self.measure(self.many, self.STEPS, solved)))
-        if self.solved is not None:
-            run = self.run(self.many, self.STEPS)
-            held = sum(run.counters.held_before_bytes) / self.world
-            before = f", {expect.amount(held)} of it for what the cells import and keep" if held > 300_000 else ""
-            expect.at_most(
-                peak(run), self.solved + above * self.many, f"peak memory of a rank with {self.many} blocks{before}",
-                self.who(run, self.many) or name,
-            )  # fmt: skip
+        diagnosis, more = self.who(run, self.many) or name, self.many - self.few
+        if self.solved is None:
+            size, few = expect.amount(self.block_bytes()), self.run(self.few, self.STEPS)
+            what = f"what a block of {size} adds to the peak memory of a rank"
+            expect.at_most((peak(run) - peak(few)) / more, per_block, what, diagnosis)
+            return
+        held = sum(run.counters.held_before_bytes) / self.world
+        before = f", {expect.amount(held)} of it for what the cells import and keep" if held > 300_000 else ""
+        bound = self.solved + (per_block - self.memory_per_block()) * more
+        expect.at_most(peak(run), bound, f"peak memory of a rank with {self.many} blocks{before}", diagnosis)
 
     def memory_per_block(self):
         """Shards of weight and two moments and the activations in bfloat16, at the end of the forward pass; or shards of
