@@ -22,7 +22,9 @@ slurm: ## The same with Slurm, for the miniature supercomputer
 demo: .venv/.ready ## A sample cohort, graded in the sandbox, with its report; and the book
 	@tools/demo.sh
 
-test: slurm .venv/.ready lint ## All tests: style, types, both packages, every exercise and lesson, the book
+test: ## All tests: style, types, both packages, every exercise and lesson, the book
+	@$(MAKE) -j2 slurm .venv/.ready
+	@$(MAKE) lint
 	@.venv/bin/python -m pytest -n $(WORKERS)
 
 lint: .venv/.ready ## Style and types only (seconds)

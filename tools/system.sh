@@ -26,8 +26,8 @@ may_install() {
 install() {
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
-    { "${as_root[@]}" apt-get update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1
+    { [ -n "${updated:-}" ] || "${as_root[@]}" apt-get update; } >"$log" 2>&1 && updated=yes
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1
 }
 
 if [ "$(uname -s)" != Linux ]; then
