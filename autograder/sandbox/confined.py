@@ -93,7 +93,7 @@ def _end_all_of_mine() -> None:
 
 def _confine(scratch: str) -> None:
     landlock.restrict([*SYSTEM, *python_folders()], [scratch, "/dev/null"])
-    seccomp.install(sockets=())
+    seccomp.install(namespaces=False)
 
 
 def _processes_of_mine() -> int:

@@ -56,6 +56,20 @@ OF_OTHERS = {
     "prlimit64": ((302, 261), (0,)), "sched_setaffinity": ((203, 122), (0,)), "sched_setscheduler": ((144, 119), (0,)),
     "sched_setparam": ((142, 118), (0,)), "sched_setattr": ((314, 274), (0,)), "setpriority": ((141, 140), (0, 1)),
 }  # fmt: skip
+# What Landlock lets a process do to any file of its user that it finds: owner and attributes, refused; mode and times, which
+# copying a file asks for by the way, are granted and stay as they are. None: not on this processor.
+ATTRIBUTES = {
+    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+}  # fmt: skip
+MODE_AND_TIMES = {
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
+    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
+}  # fmt: skip
+IOCTL = (16, 29)
+SET_FLAGS = (0x40086602, 0x40046602, 0x401C5820)  # FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS, FS_IOC_FSSETXATTR
 CLONE, CLONE3, SOCKET, MMAP = (56, 220), (435, 435), (41, 198), (9, 222)
 SETSOCKOPT, SOL_SOCKET = (54, 208), 1
 BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and both with FORCE
@@ -82,8 +96,9 @@ def offered() -> bool:
     return platform.machine() in ARCHITECTURES and libc.prctl(21, 0, 0, 0, 0) >= 0  # PR_GET_SECCOMP
 
 
-def program(sockets: tuple[int, ...] = FAMILIES) -> bytes:
-    """The filter as BPF instructions. `sockets`: address families that a program may open."""
+def program(namespaces: bool = True) -> bytes:
+    """The filter as BPF instructions. Without namespaces there are no sockets, and no attributes of files."""
+    sockets = FAMILIES if namespaces else ()
     column, architecture = ARCHITECTURES[platform.machine()]
 
     def refuse(number: int = errno.EPERM) -> bytes:
@@ -95,6 +110,15 @@ def program(sockets: tuple[int, ...] = FAMILIES) -> bytes:
     )  # the x32 numbers of the same calls
     for numbers in REFUSED.values():
         code += _op(_EQUAL, numbers[column], 0, 1) + refuse()
+    for names, answer in () if namespaces else ((ATTRIBUTES, errno.EPERM), (MODE_AND_TIMES, 0)):
+        for one in names.values():
+            if (number := one[column]) is not None:
+                code += _op(_EQUAL, number, 0, 1) + refuse(answer)
+    if not namespaces:
+        code += _op(_EQUAL, IOCTL[column], 0, 2 + 2 * len(SET_FLAGS)) + _op(_LOAD, _SECOND_ARGUMENT)
+        for flags in SET_FLAGS:
+            code += _op(_EQUAL, flags, 0, 1) + refuse()
+        code += _op(_RETURN, _ALLOW)
     for numbers, arguments in OF_OTHERS.values():
         code += _op(_EQUAL, numbers[column], 0, 3 * len(arguments) + 1)
         for argument in arguments:
@@ -120,9 +144,9 @@ def program(sockets: tuple[int, ...] = FAMILIES) -> bytes:
     return code + refuse(errno.EAFNOSUPPORT) + _op(_RETURN, _ALLOW)
 
 
-def install(sockets: tuple[int, ...] = FAMILIES) -> None:
+def install(namespaces: bool = True) -> None:
     """Put the filter on this process and all its descendants, for good. Needs `no_new_privs`."""
-    code = program(sockets)
+    code = program(namespaces)
     buffer = ctypes.create_string_buffer(code, len(code))
     described = struct.pack("@HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))  # struct sock_fprog
     if libc.prctl(22, 2, ctypes.c_char_p(described), 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER

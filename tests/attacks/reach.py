@@ -126,6 +126,29 @@ attempt(lambda: os.mknod("/scratch/disk", 0o60666, os.makedev(254, 0)))
 attempt(lambda: os.setuid(0)); attempt(lambda: os.setgroups([0]))
 if os.getuid() == 0: got("root")
 """), alone=True),
+    Attack("attributes", "modes, times, owners and attributes of files of the grader's own user", before("""
+import os, subprocess
+def seen(path):
+    try: found = os.stat(path)
+    except OSError: return None
+    return (found.st_mode, found.st_mtime_ns, found.st_gid)
+for path in ("@HOME@", "@OUT@", "@SUBMISSIONS@", "@COURSE@", "@TMP@", os.path.expanduser("~"), "/scratch/..", "/proc/self/root"):
+    was = seen(path)
+    group = os.getgroups()[-1] if os.getgroups() else os.getgid()
+    handle = None
+    try: handle = os.open(path, os.O_RDONLY)
+    except OSError: pass
+    for target in [path] if handle is None else [path, handle]:
+        for change in (lambda: os.chmod(target, 0o500), lambda: os.utime(target, (1, 1)), lambda: os.chown(target, -1, group),
+                       lambda: subprocess.run(["chmod", "500", path], capture_output=True)):
+            try: change()
+            except OSError: pass
+    try:
+        os.setxattr(path, "user.@MARK@", b"1")
+        if path.startswith(("@HOME@", "@OUT@", "@SUBMISSIONS@", "@COURSE@", "@TMP@")): got(("attribute", path))
+    except OSError: pass
+    if path.startswith(("@HOME@", "@OUT@", "@SUBMISSIONS@", "@COURSE@", "@TMP@")) and was != seen(path): got((path, was, seen(path)))
+"""), alone=True),
     Attack("set-id", "programs that change identity", before("""
 import subprocess
 for line in (["su", "-c", "id"], ["sudo", "-n", "id"], ["mount"], ["newuidmap", "1", "0", "0", "1"], ["bwrap", "--bind", "/", "/", "true"], ["unshare", "-r", "true"], ["ping", "-c1", "-W1", "10.77.0.2"], ["passwd", "-d", "root"]):
