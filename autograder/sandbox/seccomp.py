@@ -56,13 +56,18 @@ OF_OTHERS = {
     "prlimit64": ((302, 261), (0,)), "sched_setaffinity": ((203, 122), (0,)), "sched_setscheduler": ((144, 119), (0,)),
     "sched_setparam": ((142, 118), (0,)), "sched_setattr": ((314, 274), (0,)), "setpriority": ((141, 140), (0, 1)),
 }  # fmt: skip
-# What Landlock lets a process do to any file of its user that it finds: owner and attributes, refused; mode and times, which
-# copying a file asks for by the way, are granted and stay as they are. None: not on this processor.
+# What Landlock lets a process do to any file of its user that it finds: owners and flags, and to watch who uses it, are refused;
+# attributes of its own kind seem not to be supported, as on some file systems; mode and times, which copying a file asks for
+# by the way, are granted and stay as they are. None: not on this processor.
+OWNERS = {
+    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "file_setattr": (469, 469),
+    "inotify_add_watch": (254, 27),
+}  # fmt: skip
 ATTRIBUTES = {
-    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10), "getxattrat": (464, 464),
+    "listxattr": (194, 11), "llistxattr": (195, 12), "flistxattr": (196, 13), "listxattrat": (465, 465),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
-    "file_setattr": (469, 469),
 }  # fmt: skip
 MODE_AND_TIMES = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
@@ -110,11 +115,11 @@ def program(namespaces: bool = True) -> bytes:
     )  # the x32 numbers of the same calls
     for numbers in REFUSED.values():
         code += _op(_EQUAL, numbers[column], 0, 1) + refuse()
-    for names, answer in () if namespaces else ((ATTRIBUTES, errno.EPERM), (MODE_AND_TIMES, 0)):
-        for one in names.values():
-            if (number := one[column]) is not None:
-                code += _op(_EQUAL, number, 0, 1) + refuse(answer)
     if not namespaces:
+        for names, answer in ((OWNERS, errno.EPERM), (ATTRIBUTES, errno.ENOTSUP), (MODE_AND_TIMES, 0)):
+            for one in names.values():
+                if (number := one[column]) is not None:
+                    code += _op(_EQUAL, number, 0, 1) + refuse(answer)
         code += _op(_EQUAL, IOCTL[column], 0, 2 + 2 * len(SET_FLAGS)) + _op(_LOAD, _SECOND_ARGUMENT)
         for flags in SET_FLAGS:
             code += _op(_EQUAL, flags, 0, 1) + refuse()
