@@ -119,7 +119,11 @@ import os, torch as t, autograder, aboard, sys
 for path in (t.__file__, autograder.__file__, aboard.__file__, sys.executable, "/etc/passwd", "/usr/bin/env", "/etc/hosts", "/bin/sh", "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/dev/kmsg", "/sys/kernel/uevent_helper"):
     attempt(lambda: open(path, "r+b").close())
     attempt(lambda: open(path, "ab").close()) if not path.startswith("/dev/null") else None
-    attempt(lambda: os.chmod(path, 0o777)) if not path.startswith("/proc") else None
+    try:
+        was = os.stat(path).st_mode
+        os.chmod(path, was ^ 0o22)
+        if not path.startswith("/proc") and os.stat(path).st_mode != was: got(("mode", path))
+    except OSError: pass
     attempt(lambda: open(os.path.join(os.path.dirname(path), "@MARK@"), "w")) if not path.startswith(("/scratch", "/dev")) else None
     attempt(lambda: os.unlink(path))
 attempt(lambda: os.mknod("/scratch/disk", 0o60666, os.makedev(254, 0)))
