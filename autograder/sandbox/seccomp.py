@@ -51,10 +51,12 @@ REFUSED = {
     "pidfd_open": (434, 434), "migrate_pages": (256, 238), "move_pages": (279, 239), "ioprio_set": (251, 30),
 }  # fmt: skip
 # What acts on any process of the same user, by its number. The arguments named here (from 0) must be 0, which means the caller
-# alone: neither Landlock nor the dumpable flag keeps anybody from these calls, only a namespace of processes does.
+# alone: neither Landlock nor the dumpable flag keeps anybody from these calls, only a namespace of processes does. A thread
+# that sets its own scheduling gives its number: ZeroMQ's do, and abort unless it is granted. So it is, and changes nothing.
 OF_OTHERS = {
-    "prlimit64": ((302, 261), (0,)), "sched_setaffinity": ((203, 122), (0,)), "sched_setscheduler": ((144, 119), (0,)),
-    "sched_setparam": ((142, 118), (0,)), "sched_setattr": ((314, 274), (0,)), "setpriority": ((141, 140), (0, 1)),
+    "prlimit64": ((302, 261), (0,), errno.EPERM), "sched_setaffinity": ((203, 122), (0,), errno.EPERM),
+    "setpriority": ((141, 140), (0, 1), errno.EPERM), "sched_setattr": ((314, 274), (0,), errno.EPERM),
+    "sched_setscheduler": ((144, 119), (0,), 0), "sched_setparam": ((142, 118), (0,), 0),
 }  # fmt: skip
 # What Landlock lets a process do to any file of its user that it finds: owners and flags, and to watch who uses it, are refused;
 # attributes of its own kind seem not to be supported, as on some file systems; mode and times, which copying a file asks for
@@ -124,10 +126,10 @@ def program(namespaces: bool = True) -> bytes:
         for flags in SET_FLAGS:
             code += _op(_EQUAL, flags, 0, 1) + refuse()
         code += _op(_RETURN, _ALLOW)
-    for numbers, arguments in OF_OTHERS.values():
+    for numbers, arguments, answer in OF_OTHERS.values():
         code += _op(_EQUAL, numbers[column], 0, 3 * len(arguments) + 1)
         for argument in arguments:
-            code += _op(_LOAD, _FIRST_ARGUMENT + argument * _ARGUMENT_BYTES) + _op(_EQUAL, 0, 1, 0) + refuse()
+            code += _op(_LOAD, _FIRST_ARGUMENT + argument * _ARGUMENT_BYTES) + _op(_EQUAL, 0, 1, 0) + refuse(answer)
         code += _op(_RETURN, _ALLOW)
     # Its flags lie behind a pointer where no filter can look; without it, the C library takes clone.
     code += _op(_EQUAL, CLONE3[column], 0, 1) + refuse(errno.ENOSYS)

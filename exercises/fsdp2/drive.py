@@ -192,11 +192,12 @@ def train(answers, seed, inputs, targets, kind, sizes, settings, max_norm):
 COSTLY = {"kind": "AdamW", "lr": 0.003, "eps": 1e-3, "weight_decay": 0.1}
 
 
-def costly(answers, rank, world, sizes):
+def costly(answers, rank, world, sizes, ballast):
     """Steps of a Dense, one for each batch that comes: this rank's rows, of a batch in which all others are zeros.
 
     Each time it yields what the last step told, nothing at first, it is given (inputs, targets) of this rank's rows for the
     next step, or an empty list when there is none. So nobody has the others' rows, nor those of a later step.
+    ballast: bytes that are held from `prepare` on, so that the peak of a step is the higher one whatever `prepare` needed.
     Returns how many rows this rank's model was handed (to name a mistake only).
     """
     ranks.exact_memory()
@@ -204,12 +205,14 @@ def costly(answers, rank, world, sizes):
     seen = []
     model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     optimizer = answers.prepare(model, optimizer_maker(COSTLY))
+    held = torch.ones(ballast // 4)
     mine = yield []
     while mine:
         inputs, targets = (spread(part, rank, world) for part in mine)
         told = answers.train_step(model, optimizer, inputs, targets, 1e9)
         model.zero_grad()  # when exactly old gradients go makes no difference here
         mine = yield list(told) if isinstance(told, tuple) else told
+    del held
     return seen
 
 

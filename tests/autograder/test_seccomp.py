@@ -28,7 +28,7 @@ param, soft, nice = os.sched_param(0), resource.getrlimit(resource.RLIMIT_NOFILE
 on = lambda pid: {
     "limits": lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE, soft),
     "processors": lambda: os.sched_setaffinity(pid, os.sched_getaffinity(0)),
-    "scheduler": lambda: os.sched_setscheduler(pid, os.SCHED_OTHER, param),
+    "scheduler": lambda: os.sched_setscheduler(pid, os.SCHED_BATCH, param),
     "parameters": lambda: os.sched_setparam(pid, param),
     "priority": lambda: os.setpriority(os.PRIO_PROCESS, pid, nice),
 }
@@ -62,7 +62,9 @@ def test_of_other_processes_nothing_can_be_changed_by_their_number():
         )  # fmt: skip
         assert json.loads(done.stdout) == [
             "own limits", "own processors", "own scheduler", "own parameters", "own priority",
+            "another's scheduler", "another's parameters",
         ]  # fmt: skip
+        assert os.sched_getscheduler(other.pid) == os.SCHED_OTHER  # granted, and not done
         assert libc.shmctl(segment, 0, None) == libc.msgctl(queue, 0, None) == 0  # both are still there
     finally:
         other.kill()
