@@ -50,12 +50,12 @@ REFUSED = {
     "semop": (65, 193), "semtimedop": (220, 192), "semctl": (66, 191), "mq_unlink": (241, 181),
     "pidfd_open": (434, 434), "migrate_pages": (256, 238), "move_pages": (279, 239), "ioprio_set": (251, 30),
 }  # fmt: skip
-# What acts on any process of the same user, by its number. The arguments named here (from 0) must be 0, which means the caller
-# alone: neither Landlock nor the dumpable flag keeps anybody from these calls, only a namespace of processes does. A thread
-# that sets its own scheduling gives its number: ZeroMQ's do, and abort unless it is granted. So it is, and changes nothing.
+# For rooms without namespaces. What acts on any process of the same user, by its number: neither Landlock nor the dumpable flag
+# keeps anybody from these calls. The arguments named here (from 0) must be 0, which means the caller alone. A thread that sets its
+# own scheduling or processors gives its number, and libraries give up where that fails: so it is granted, and changes nothing.
 OF_OTHERS = {
-    "prlimit64": ((302, 261), (0,), errno.EPERM), "sched_setaffinity": ((203, 122), (0,), errno.EPERM),
-    "setpriority": ((141, 140), (0, 1), errno.EPERM), "sched_setattr": ((314, 274), (0,), errno.EPERM),
+    "prlimit64": ((302, 261), (0,), errno.EPERM), "setpriority": ((141, 140), (0, 1), errno.EPERM),
+    "sched_setattr": ((314, 274), (0,), errno.EPERM), "sched_setaffinity": ((203, 122), (0,), 0),
     "sched_setscheduler": ((144, 119), (0,), 0), "sched_setparam": ((142, 118), (0,), 0),
 }  # fmt: skip
 # What Landlock lets a process do to any file of its user that it finds: owners and flags, and to watch who uses it, are refused;
@@ -104,7 +104,7 @@ def offered() -> bool:
 
 
 def program(namespaces: bool = True) -> bytes:
-    """The filter as BPF instructions. Without namespaces there are no sockets, and no attributes of files."""
+    """The filter as BPF instructions. Without namespaces it has to keep from others what they would have hidden."""
     sockets = FAMILIES if namespaces else ()
     column, architecture = ARCHITECTURES[platform.machine()]
 
@@ -122,14 +122,15 @@ def program(namespaces: bool = True) -> bytes:
             for one in names.values():
                 if (number := one[column]) is not None:
                     code += _op(_EQUAL, number, 0, 1) + refuse(answer)
+        for pair, arguments, answer in OF_OTHERS.values():
+            code += _op(_EQUAL, pair[column], 0, 3 * len(arguments) + 1)
+            for argument in arguments:
+                code += _op(_LOAD, _FIRST_ARGUMENT + argument * _ARGUMENT_BYTES)
+                code += _op(_EQUAL, 0, 1, 0) + refuse(answer)
+            code += _op(_RETURN, _ALLOW)
         code += _op(_EQUAL, IOCTL[column], 0, 2 + 2 * len(SET_FLAGS)) + _op(_LOAD, _SECOND_ARGUMENT)
         for flags in SET_FLAGS:
             code += _op(_EQUAL, flags, 0, 1) + refuse()
-        code += _op(_RETURN, _ALLOW)
-    for numbers, arguments, answer in OF_OTHERS.values():
-        code += _op(_EQUAL, numbers[column], 0, 3 * len(arguments) + 1)
-        for argument in arguments:
-            code += _op(_LOAD, _FIRST_ARGUMENT + argument * _ARGUMENT_BYTES) + _op(_EQUAL, 0, 1, 0) + refuse(answer)
         code += _op(_RETURN, _ALLOW)
     # Its flags lie behind a pointer where no filter can look; without it, the C library takes clone.
     code += _op(_EQUAL, CLONE3[column], 0, 1) + refuse(errno.ENOSYS)

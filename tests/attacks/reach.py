@@ -43,14 +43,16 @@ for pid in (int("@VICTIM@"), int("@GRADER@")):
     for name in ("environ", "mem", "maps", "cwd/x", "root/etc/passwd", "stat"):
         attempt(lambda: open(f"/proc/{pid}/{name}", "rb").read(10))
     attempt(lambda: os.pidfd_open(pid))
-    attempt(lambda: os.sched_setaffinity(pid, {0}))
+    try:
+        os.sched_setaffinity(pid, {0})
+        if os.sched_getaffinity(pid) == {0}: got(("processors", pid))
+    except OSError: pass
     try:
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
         if os.sched_getscheduler(pid) == os.SCHED_BATCH: got(("scheduler", pid))
     except OSError: pass
     attempt(lambda: os.setpriority(os.PRIO_PROCESS, pid, 19))
     attempt(lambda: __import__("resource").prlimit(pid, __import__("resource").RLIMIT_NOFILE, (3, 3)))
-attempt(lambda: os.setpriority(os.PRIO_USER, 0, 19))
 """), alone=True),
     Attack("tracing", "ptrace and the memory of other processes, here and outside", before("""
 import ctypes, os, time
