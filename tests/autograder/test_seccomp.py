@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import subprocess
@@ -17,11 +16,11 @@ from autograder.sandbox import seccomp
 pytestmark = pytest.mark.skipif(not seccomp.offered(), reason="this kernel or processor offers no filter")
 ROOT = Path(__file__).parents[2]
 TRY = """
-import ctypes, json, os, resource, sys
+import ctypes, errno, json, os, resource, sys
 from autograder.sandbox import kernel, seccomp
 kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 seccomp.install(namespaces=False)
-other, segment, queue = map(int, sys.argv[1:])
+other = int(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)
 def no_error(result):
     if result == -1:
@@ -40,27 +39,27 @@ tried |= {
     "priority of all": lambda: os.setpriority(os.PRIO_USER, 0, os.getpriority(os.PRIO_USER, 0)),
     "input and output": lambda: no_error(libc.syscall({"x86_64": 251, "aarch64": 30}[os.uname().machine], 1, other, 2 << 13 | 4)),
     "handle": lambda: os.pidfd_open(other),
-    "segment": lambda: no_error(libc.shmctl(segment, 0, None)),
-    "queue": lambda: no_error(libc.msgctl(queue, 0, None)),
+    # There are none of these numbers; who is let through to the kernel learns it. Real ones would be seen by other tests.
+    "segment": lambda: no_error(libc.shmctl(1 << 30, 0, None)),
+    "queue": lambda: no_error(libc.msgctl(1 << 30, 0, None)),
 }
 done = []
 for name, call in tried.items():
     try:
         call()
         done.append(name)
-    except PermissionError:
-        pass
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            done.append(name)
 print(json.dumps(done))
 """
 
 
 def test_of_other_processes_nothing_can_be_changed_by_their_number():
-    libc = ctypes.CDLL(None)
-    segment, queue = libc.shmget(0, 4096, 0o600), libc.msgget(0, 0o600)
     other = subprocess.Popen(["sleep", "60"])
     try:
         done = subprocess.run(
-            [sys.executable, "-c", TRY, str(other.pid), str(segment), str(queue)], cwd=ROOT,
+            [sys.executable, "-c", TRY, str(other.pid)], cwd=ROOT,
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert json.loads(done.stdout) == [
@@ -70,12 +69,9 @@ def test_of_other_processes_nothing_can_be_changed_by_their_number():
         # Granted, and not done.
         assert os.sched_getscheduler(other.pid) == os.SCHED_OTHER
         assert os.sched_getaffinity(other.pid) == os.sched_getaffinity(0)
-        assert libc.shmctl(segment, 0, None) == libc.msgctl(queue, 0, None) == 0  # both are still there
     finally:
         other.kill()
         other.wait()
-        libc.shmctl(segment, 0, None)
-        libc.msgctl(queue, 0, None)
 
 
 CHANGE = """
@@ -108,9 +104,7 @@ def test_where_no_namespace_hides_files_of_the_same_user_their_attributes_stay(t
         os.setxattr(file, "user.mark", b"1")
     marks = {name: os.getxattr(file, name) for name in os.listxattr(file)}
     before = file.stat()
-    subprocess.run(
-        [sys.executable, "-c", CHANGE, str(file), str(copied)], cwd=ROOT, check=True
-    )
+    subprocess.run([sys.executable, "-c", CHANGE, str(file), str(copied)], cwd=ROOT, check=True)
     after = file.stat()
     assert copied.read_text() == "{}"  # copying, which asks for modes and times, goes on
     kept = ("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns")
