@@ -2,7 +2,7 @@
 
 Files that take long come first, those in which one waits for Slurm beside those that need the processor. The tests of exercises
 are a third of all and need nothing but a sandbox, which stays from one to the next: they come last, one by one, and
-fill what time the files leave. Attacks, the longest file, come in parts: a layer each, and two of the first one.
+fill what time the files leave. Attacks, the longest file, come in four parts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file, _, name = nodeid.partition("::")
         if file.endswith("test_attacks.py"):
-            layer = re.search(r"under_kernel|without_namespaces|own_wall(\[(this|ordinary)-)?", name)
-            meters = re.search(r"\[(judges|meter)-", name)
-            return f"{file}:{layer[0] if layer else 'meters' if meters else 'others'}"
+            part = re.search(r"own_wall|without_namespaces|\[(judges|meter)-", name)
+            return f"{file}:{'meters' if part and part[1] else part[0] if part else 'others'}"
         return nodeid if file.endswith("test_exercises.py") else file
 
 

@@ -1,8 +1,9 @@
 """A filter on system calls for the rooms: what no exercise needs, the kernel refuses.
 
-Namespaces already take away what these calls could reach; where there are none, under Landlock, the filter alone does. It takes
-away the calls, so that a mistake in a part of the kernel that no exercise ever uses is out of reach too. Refused calls fail with "operation not permitted"; a request for
-larger buffers of a socket is granted, and changes nothing.
+Namespaces already take away what these calls could reach, and the filter takes away the calls, so that a mistake in a part of
+the kernel that no exercise ever uses is out of reach too. Where there are no namespaces, under Landlock, it also keeps from
+others what a namespace would have hidden. Refused calls fail with "operation not permitted". A few that libraries make by the
+way are granted and change nothing: larger buffers of a socket, and what is said of each below.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Dense(nn.Module):
 class Product(torch.autograd.Function):
     """`x` times the transposed `weight`, in float32, rounded to their dtype. Between the passes it keeps both, as nn.Linear does.
 
-    A CPU without instructions for bfloat16 is some fifty times slower at a product in bfloat16 than at one in float32.
+    A CPU without instructions for bfloat16 takes some fifteen times longer for a product in bfloat16 than for one in float32.
     """
 
     @staticmethod
