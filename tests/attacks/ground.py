@@ -84,7 +84,8 @@ class Ground:
         self.victim = subprocess.Popen(["sleep", "3600"])
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.abstract = socket.socket(socket.AF_UNIX)
-        self.abstract.bind(f"\0{MARK}-{engine}-{layer}")
+        self._abstract_name = f"{MARK}-{os.urandom(4).hex()}"  # grounds alike but for their user may stand side by side
+        self.abstract.bind(f"\0{self._abstract_name}")
         self.abstract.listen()
         self._crew: Crew | None = None
         self._worker: Worker | None = None
@@ -143,7 +144,7 @@ class Ground:
             "HOME": str(self.home), "OUT": str(self.out), "SUBMISSIONS": str(self.submissions), "MARK": MARK,
             "COURSE": str(self.course_folder), "TMP": str(self.tmp), "VICTIM": str(self.victim.pid),
             "PORT": str(self.listener.getsockname()[1]), "GRADER": str(self.family()[0]),
-            "ABSTRACT": f"{MARK}-{self.engine}-{self.layer}",
+            "ABSTRACT": self._abstract_name,
         }  # fmt: skip
 
     @property
