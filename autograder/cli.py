@@ -105,6 +105,12 @@ def lint(
     seed: Annotated[
         str | None, typer.Option("--seed", help="Seed of the draws [default: a fresh one].")
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", min=1, help="Answers tried at a time [default: one per core; with --page, one in all]."
+        ),
+    ] = None,
     page: Annotated[
         Path | None,
         typer.Option("--page", help="Bring this table up to date with what was found (Markdown)."),
@@ -115,7 +121,10 @@ def lint(
     from autograder.exercise import Course
     from autograder.lint_command import lint_course
 
-    reports = lint_course(Course.find(course), exercises or None, engine, seed, None if json else _console())
+    at_a_time = jobs or (1 if page else os.cpu_count() or 1)  # the page tells how long a solution takes
+    reports = lint_course(
+        Course.find(course), exercises or None, engine, seed, at_a_time, None if json else _console()
+    )
     if json:
         print(_json.dumps([r.as_data() for r in reports], indent=1))
     if page:

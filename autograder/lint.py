@@ -7,7 +7,7 @@ fails exactly the checks it declares with exactly those diagnoses, and every dif
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -79,23 +79,20 @@ def variants(exercise: Exercise) -> Iterator[tuple[str, str, dict[str, str], dic
 
 
 def lint(
-    exercise: Exercise, grader: Grader, on_attempt: Callable[[Attempt], None] = lambda attempt: None
+    exercise: Exercise, attempts: Iterable[Attempt], on_attempt: Callable[[Attempt], None] = lambda attempt: None
 ) -> Report:
-    """Grade everything `exercise` ships and compare with what it declares.
+    """What `attempts`, at everything that `exercise` ships, say of it; and what its folder says.
 
     A mistake in its folder is a problem of this report: it does not keep other exercises from being linted.
     """
     report = Report(exercise.id)
     try:
-        grader.judge_of(exercise)
-        everything = list(variants(exercise))
-        for kind, fewest in (("wrong", FEWEST_WRONG), ("right", FEWEST_RIGHT)):
-            number = sum(1 for v in everything if v[0] == kind)
-            if number < fewest:
-                report.problems.append(f"{count(number, f'{kind} answer')}; {fewest} are asked for")
+        wrong, right = exercise.variants("wrong"), exercise.variants("right")
+        for kind, found, fewest in (("wrong", wrong, FEWEST_WRONG), ("right", right, FEWEST_RIGHT)):
+            if len(found) < fewest:
+                report.problems.append(f"{count(len(found), f'{kind} answer')}; {fewest} are asked for")
         report.problems += nameless(exercise)
-        for kind, name, answers, expected in everything:
-            attempt = try_variant(exercise, grader, kind, name, answers, expected)
+        for attempt in attempts:
             report.attempts.append(attempt)
             on_attempt(attempt)
     except UserError as error:

@@ -11,26 +11,22 @@ from autograder.lint import Attempt, Report, lint
 
 
 def lint_course(
-    course: Course, ids: list[str] | None, engine: str, seed: str | None, console: Any | None
+    course: Course, ids: list[str] | None, engine: str, seed: str | None, jobs: int, console: Any | None
 ) -> list[Report]:
-    """Reports on the exercises `ids` (all when None); printed as they come when there is a console."""
-    from autograder.errors import SandboxError
-    from autograder.grade import Grader
-    from autograder.sandbox.host import Sandbox
+    """Reports on the exercises `ids` (all when None), tried `jobs` answers at a time; printed as they come when there is a
+    console."""
+    from autograder.lint_pool import Pool
 
     if engine not in ("fork", "kernel"):
         raise UserError(f"--engine {engine!r}: choose fork or kernel.")
     exercises = [course.exercise(i) for i in ids] if ids else course.exercises()
     if not exercises:
         raise UserError(f"There are no exercises in {course.exercises_folder}.")
-    try:
-        sandbox = Sandbox(max(e.limits.ranks for e in exercises))
-    except SandboxError as error:
-        raise UserError(f"{error}. `autograder doctor` says what is missing.") from None
     reports = []
-    with sandbox:
-        grader = Grader(sandbox, engine, seed or secrets.token_hex(8))
-        for exercise in exercises:
+    ranks = max(e.limits.ranks for e in exercises)
+    with Pool(course, ranks, engine, seed or secrets.token_hex(8), jobs) as pool:
+        asked = [pool.ask(exercise) for exercise in exercises]  # all at once: no core waits for the end of one
+        for exercise, attempts in zip(exercises, asked, strict=True):
             if console:
                 console.print(f"\n{exercise.id}: {exercise.title}", markup=False)
 
@@ -38,7 +34,7 @@ def lint_course(
                 if console:
                     console.print(_line(attempt), markup=False, soft_wrap=True)
 
-            report = lint(exercise, grader, show)
+            report = lint(exercise, attempts, show)
             reports.append(report)
             if console:
                 for problem in report.problems:

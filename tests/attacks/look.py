@@ -143,8 +143,12 @@ for fd in range(3, 512):
     s.detach()
 """)),
     Attack("others-inputs", "rank r takes its neighbours' inputs from their memory, folders or descriptors", inside("""import os
+hers = [os.getpid()]  # and what it comes from: her room's agent and, under the other engine, her kernel
+while hers[-1] > 1:
+    status = open(f"/proc/{hers[-1]}/status").read()
+    hers.append(int(status.partition("PPid:")[2].split()[0]))
 for pid in os.listdir("/proc"):
-    if pid.isdigit() and int(pid) not in (1, os.getpid(), os.getppid()):
+    if pid.isdigit() and int(pid) not in hers:
         attempt(lambda: open(f"/proc/{pid}/mem", "rb").read(1))
         attempt(lambda: os.listdir(f"/proc/{pid}/fd"))
 for folder in ("/scratch", "/dev/shm", "/tmp"):

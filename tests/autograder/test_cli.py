@@ -74,7 +74,17 @@ def test_a_mistake_in_one_exercise_is_a_problem_of_its_report_and_stops_no_other
     assert done.returncode == 1, done.stderr
     reports = json.loads(done.stdout)
     assert [r["exercise"] for r in reports] == ["one", "two"]
-    assert all("judge.py cannot be imported: SyntaxError" in r["problems"][0] for r in reports)
+    assert all("judge.py cannot be imported: SyntaxError" in r["problems"][-1] for r in reports)
+
+
+def test_a_process_of_lint_that_is_killed_is_told(tmp_path):
+    (tmp_path / "exercises").mkdir()
+    run("new", "exercise", "one", "--course", str(tmp_path))
+    (tmp_path / "exercises/one/judge.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    done = run("lint", "--jobs", "2", "--course", str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "A process that tried answers was killed" in done.stdout
+    assert "try fewer at a time (--jobs)" in done.stdout
 
 
 def test_a_diagnosis_without_a_sentence_is_named_before_anything_is_graded(tmp_path):
