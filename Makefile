@@ -27,8 +27,9 @@ test: ## All tests: style, types, both packages, every exercise and lesson, the 
 	@$(MAKE) lint
 	@.venv/bin/python -m pytest -n $(WORKERS)
 
-lint: .venv/.ready ## Style and types only (seconds)
+lint: .venv/.ready ## Style, layout and types only (seconds)
 	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
 
 course: system .venv/.ready ## The exercises' own tests: solutions, empty answers, every wrong and right variant

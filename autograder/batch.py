@@ -88,7 +88,9 @@ def plan(submissions: Path, out: Path, engine: str, seed: str | None, force: boo
             continue
         notebooks = [p for p in paths if p.suffix == ".ipynb" and not p.name.startswith(".")]
         if not notebooks:
-            batch.warnings.append(f"{_safe(learner.name)} holds no notebook (EXERCISE.ipynb), so it has no grade")
+            batch.warnings.append(
+                f"{_safe(learner.name)} holds no notebook (EXERCISE.ipynb), so it has no grade"
+            )
         for path in notebooks:
             task = Task(learner.name, path.stem, path)
             if not force and _is_done(task, out, batch):

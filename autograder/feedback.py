@@ -119,7 +119,9 @@ def as_html_fragment(result: Result) -> str:
 def as_page(result: Result, executed: NotebookNode | None) -> str:
     """feedback.html: a whole page with the verdict and, below, the learner's answers as they ran."""
     first = next((c for c in result.checks if c.status in ("fail", "timeout")), None)
-    cells = [_cell(cell) for cell in executed.cells if cell.cell_type == "code"] if executed is not None else []
+    cells = (
+        [_cell(cell) for cell in executed.cells if cell.cell_type == "code"] if executed is not None else []
+    )
     shown = [cell for cell in cells if cell["answer"] or cell["outputs"]]
     return _template("feedback.html").render(**_context(result), first=first, cells=shown)
 

@@ -227,7 +227,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if first.isalpha() else text
 
 
-WAITING = ("result-first", "missing", "misfit")  # no hint before the result is right, the cell runs, the function fits
+# Hints wait until the result is right, the cell runs, the function fits
+WAITING = ("result-first", "missing", "misfit")
 
 
 def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:

@@ -199,14 +199,26 @@ class Crew:
         of the run are what it had yielded by then (`steps_at_most` times, each time it is given None) and what lay there.
         A change: a file was opened, closed after writing, made, removed or renamed.
         """
-        call = Call(function, self._spread(per_rank), common, self.world_size, drive=True, files=files, end_after=after)
+        call = Call(
+            function,
+            self._spread(per_rank),
+            common,
+            self.world_size,
+            drive=True,
+            files=files,
+            end_after=after,
+        )
         call.later = [[None] * self.world_size] * steps_at_most
         run = self._learner._run(call)
         for rank, (said, kept) in enumerate(zip(run.said, run.kept, strict=True)):
             if not kept.ended or not has_form(said, [says]):
-                raise Finding("answered-in-its-place", f"rank {rank} was not ended while it worked in its folder")
+                raise Finding(
+                    "answered-in-its-place", f"rank {rank} was not ended while it worked in its folder"
+                )
             if not kept.whole:
-                raise Finding("answered-in-its-place", f"rank {rank} left more in its folder than can be looked at")
+                raise Finding(
+                    "answered-in-its-place", f"rank {rank} left more in its folder than can be looked at"
+                )
         return run
 
     def _spread(self, per_rank: tuple[list[Any], ...]) -> list[list[Any]]:

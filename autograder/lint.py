@@ -79,7 +79,9 @@ def variants(exercise: Exercise) -> Iterator[tuple[str, str, dict[str, str], dic
 
 
 def lint(
-    exercise: Exercise, attempts: Iterable[Attempt], on_attempt: Callable[[Attempt], None] = lambda attempt: None
+    exercise: Exercise,
+    attempts: Iterable[Attempt],
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Report:
     """What `attempts`, at everything that `exercise` ships, say of it; and what its folder says.
 

@@ -25,7 +25,8 @@ def lint_course(
     reports = []
     ranks = max(e.limits.ranks for e in exercises)
     with Pool(course, ranks, engine, seed or secrets.token_hex(8), jobs) as pool:
-        asked = [pool.ask(exercise) for exercise in exercises]  # all at once: no core waits for the end of one
+        # All at once: no core waits for the end of one
+        asked = [pool.ask(exercise) for exercise in exercises]
         for exercise, attempts in zip(exercises, asked, strict=True):
             if console:
                 console.print(f"\n{exercise.id}: {exercise.title}", markup=False)

@@ -127,7 +127,8 @@ class Login:
         """
         patience = Patience(self.cluster.name, seconds)
         seen: dict[tuple[str, int], dict[str, Any]] = {}
-        ask_at = 0.0  # Slurm, which takes a process and a daemon's time, and is asked less often than the kernel
+        # When to ask Slurm, which takes a process and a daemon's time: less often than the kernel
+        ask_at = 0.0
         while True:
             for one in self.running(program):
                 if (one["node"], one["pid"]) not in seen:

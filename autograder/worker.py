@@ -122,7 +122,9 @@ class _Crew:
 def optimizers_in(course: Path) -> bool:
     """Whether an exercise has to do with optimizers or sharding, for which PyTorch imports a second's worth of modules."""
     names = ("exercise.md", "drive.py", "judge.py")
-    texts = (path.read_bytes() for name in names for path in course.glob(f"exercises/*/{name}") if path.is_file())
+    texts = (
+        path.read_bytes() for name in names for path in course.glob(f"exercises/*/{name}") if path.is_file()
+    )
     return any(re.search(rb"torch\.optim|fully_shard|torch\.compile", text) for text in texts)
 
 

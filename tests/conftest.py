@@ -16,7 +16,14 @@ import zlib
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-LONG = ("test_lesson_23.py", "test_book.py", "test_attacks.py", "test_jobs.py", "test_kills.py", "test_cluster.py")
+LONG = (
+    "test_lesson_23.py",
+    "test_book.py",
+    "test_attacks.py",
+    "test_jobs.py",
+    "test_kills.py",
+    "test_cluster.py",
+)
 
 
 class ByFile(LoadScopeScheduling):

@@ -84,7 +84,15 @@ def tests(name: str) -> dict[str, Any]:
 def flakes(exercises: list[str]) -> list[dict[str, Any]]:
     """What `autograder lint` of `exercises` reports with fresh draws and twice as many answers at a time as there are cores:
     all that others do at the same time is load for each."""
-    command = [sys.executable, "-m", "autograder.cli", "lint", "--json", "--jobs", str(2 * (os.cpu_count() or 1))]
+    command = [
+        sys.executable,
+        "-m",
+        "autograder.cli",
+        "lint",
+        "--json",
+        "--jobs",
+        str(2 * (os.cpu_count() or 1)),
+    ]
     done = subprocess.run([*command, *exercises], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     reports: list[dict[str, Any]] = json.loads(done.stdout)
     return reports

@@ -135,7 +135,9 @@ class Transformer(nn.Module):
                 continue
             writes = name.endswith(("out.weight", "down.weight"))
             scale = 0.02 / math.sqrt(2 * self.config.layers) if writes else 0.02
-            parameter.copy_(torch.empty(parameter.shape, device="cpu").normal_(0.0, scale, generator=generator))
+            parameter.copy_(
+                torch.empty(parameter.shape, device="cpu").normal_(0.0, scale, generator=generator)
+            )
 
     def forward(self, tokens: Tensor) -> Tensor:
         cosines, sines = (t.to(tokens.device) for t in rotary(tokens.shape[1], self.config.head_width))

@@ -121,7 +121,8 @@ class _Voyage:
             try:
                 self._until("returned")
             except RanksFailed as failure:
-                if failure.kind == "died" and self.call.end_after:  # as it was to be: what it had said is what came
+                # As it was to be: what it had said is what came
+                if failure.kind == "died" and self.call.end_after:
                     return Run(self.call.world_size, said=[m.said for m in self.members])
                 raise
             seconds = time.monotonic() - start

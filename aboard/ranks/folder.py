@@ -173,9 +173,7 @@ def bundle(files: dict[str, bytes]) -> list[Any]:
 def unbundle(value: list[Any]) -> dict[str, bytes]:
     names, sizes, contents = value
     data, ends = memoryview(contents.numpy()), list(accumulate(sizes))
-    return {
-        name: bytes(data[end - size : end]) for name, size, end in zip(names, sizes, ends, strict=True)
-    }
+    return {name: bytes(data[end - size : end]) for name, size, end in zip(names, sizes, ends, strict=True)}
 
 
 @dataclass
@@ -213,9 +211,7 @@ class _Found:
 
     def _read(self, folder: int, name: str, path: str) -> None:
         try:
-            file = os.open(
-                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
-            )
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         except OSError:
             return
         with open(file, "rb") as opened:

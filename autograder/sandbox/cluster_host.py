@@ -76,7 +76,9 @@ class WalledCluster:
         return answer
 
     def watch(self, jobs: Sequence[int], program: str, seconds: float) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = self._ask("watch", list(jobs), program, seconds, patience=MOST * seconds)
+        answer: list[dict[str, Any]] = self._ask(
+            "watch", list(jobs), program, seconds, patience=MOST * seconds
+        )
         return answer
 
     def until(self, name: str, text: str, seconds: float) -> bool:

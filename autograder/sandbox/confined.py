@@ -58,7 +58,8 @@ def _keep(channel: socket.socket, limits: dict[str, Any], scratch: str) -> NoRet
         os._exit(70)
 
     signal.signal(signal.SIGTERM, end)
-    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGTERM)  # no namespace ends with the server: somebody must be left to do it
+    # No namespace ends with the server: somebody must be left to do it
+    k.prctl(k.PR_SET_PDEATHSIG, signal.SIGTERM)
     k.prctl(k.PR_SET_CHILD_SUBREAPER, 1)
     agent = os.fork()
     if agent == 0:

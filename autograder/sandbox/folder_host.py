@@ -30,7 +30,9 @@ class GivenFolder:
         if given["problem"]:
             self.close()
             raise RanksFailed(
-                "died", f"the files for rank {rank} could not be put into its room ({given['problem']}).", rank
+                "died",
+                f"the files for rank {rank} could not be put into its room ({given['problem']}).",
+                rank,
             )
         self.path: str = given["path"]
 

@@ -123,7 +123,8 @@ class Warden:
         for room in rooms:
             if room:
                 self.growth = None
-                end(room)  # all of them, before any is waited for: the kernel takes them away at the same time
+                # All of them, before any is waited for: the kernel takes them away at the same time
+                end(room)
         return {"used": [self._bury(room) for room in rooms]}
 
     def _bury(self, room: Room | None) -> dict[str, Any]:

@@ -301,7 +301,9 @@ def place(learner, draw):
         f"on {facts['login_cores']} cores; compute nodes with{'' if facts['internet_compute'] else 'out'} internet"
         for step, (facts, *_) in zip(steps, table, strict=True)
     ]
-    said = in_any_order(learner, draw, "where", words, [(step, row[0]) for step, row in zip(steps, table, strict=True)])
+    said = in_any_order(
+        learner, draw, "where", words, [(step, row[0]) for step, row in zip(steps, table, strict=True)]
+    )
     for text, (_, _, right, otherwise), one in zip(words, table, said, strict=True):
         draw.case(text)
         one = told(one)

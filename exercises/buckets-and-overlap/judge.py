@@ -326,7 +326,9 @@ class Tower:
         )  # fmt: skip
         for rank, (said, output) in enumerate(zip(run.said, run.outputs, strict=True)):
             for step, numbers in enumerate([*said[2::2], output["numbers"]]):
-                self.numbers_are_right(numbers, means[step], f"step {step + 1}: the mean is wrong on rank {rank}")
+                self.numbers_are_right(
+                    numbers, means[step], f"step {step + 1}: the mean is wrong on rank {rank}"
+                )
         return run
 
     def numbers_are_right(self, numbers, mean, message):
@@ -408,7 +410,12 @@ def overlap(learner, draw):
             )
         # Gradients, that is: who sends something else early has all of them still to send.
         most = max(end - begun for begun, _, end in sent)
-        expect.at_most(most, 1.06 * whole * tower.size + 50_000, f"step {step + 1}: bytes sent by a rank", "too-much-traffic")
+        expect.at_most(
+            most,
+            1.06 * whole * tower.size + 50_000,
+            f"step {step + 1}: bytes sent by a rank",
+            "too-much-traffic",
+        )
     expect.that(
         all(output["came"] for output in run.outputs),
         "blocking-hook",

@@ -51,8 +51,12 @@ class Net(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for tensor in [*self.parameters(), *self.buffers()]:
             if tensor.is_floating_point():
-                size = 1.0 if tensor.dim() < 2 or tensor is self.embed.weight else 1.5 / tensor.shape[1] ** 0.5
-                values = torch.empty(tensor.shape, dtype=torch.float64).uniform_(-size, size, generator=generator)
+                size = (
+                    1.0 if tensor.dim() < 2 or tensor is self.embed.weight else 1.5 / tensor.shape[1] ** 0.5
+                )
+                values = torch.empty(tensor.shape, dtype=torch.float64).uniform_(
+                    -size, size, generator=generator
+                )
             else:
                 values = torch.randint(0, 40, tensor.shape, generator=generator)
             tensor.data.copy_(values)

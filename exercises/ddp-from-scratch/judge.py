@@ -325,7 +325,9 @@ def traffic(learner, draw):
     start = 4 * (world - 1) * sum(t.numel() for t in drive.tensors(model).values())
     for run, times in ((few, 1), (many, 3)):
         most = 1.06 * (2 * start + 2 * (world - 1) * size * times) + 100_000 * world
-        expect.at_most(sum(run.sent()), most, f"bytes sent by all ranks for a start and {times} averages", name)
+        expect.at_most(
+            sum(run.sent()), most, f"bytes sent by all ranks for a start and {times} averages", name
+        )
     for direction in ("sent", "received"):
         counted = [b - a for a, b in zip(getattr(few, direction)(), getattr(many, direction)(), strict=True)]
         most, least = max(counted), min(counted)
@@ -372,7 +374,9 @@ def memory(learner, draw):
         taken = middle(averages(learner, draw, world, sizes, 1).peak_bytes)
         if taken <= 8 * size or last_try:
             break
-    expect.at_most(taken, 8 * size, "memory that one rank needs for its model and one average", "too-much-memory")
+    expect.at_most(
+        taken, 8 * size, "memory that one rank needs for its model and one average", "too-much-memory"
+    )
 
 
 def middle(values):

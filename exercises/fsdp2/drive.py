@@ -91,9 +91,7 @@ class Dense(nn.Module):
         features, width, hidden, layers = sizes
         generator = torch.Generator().manual_seed(seed)
         self.embed = linear(features, width, generator)
-        self.blocks = nn.ModuleList(
-            Block(width, hidden, generator) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(Block(width, hidden, generator) for _ in range(layers))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.embed(x.to(self.embed.weight.dtype))  # a policy need not cast inputs
@@ -116,7 +114,9 @@ class Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight):
         if x.dtype != weight.dtype:
-            raise RuntimeError(f"mat1 and mat2 must have the same dtype, but got {x.dtype} and {weight.dtype}")
+            raise RuntimeError(
+                f"mat1 and mat2 must have the same dtype, but got {x.dtype} and {weight.dtype}"
+            )
         ctx.save_for_backward(x, weight)
         return (x.float() @ weight.float().T).to(x.dtype)
 

@@ -554,8 +554,13 @@ class Costly:
         self.learner, self.runs, self.solved = learner, {}, None
         # For the difference of two runs: what `prepare` needs grows with the blocks too. When answers are graded, somebody could let go of it.
         self.ballast = 10_000_000 if learner.local else 0
-        self.features, self.width, self.hidden = draw.integer(121, 141), 8 * draw.integer(5, 7), 8 * draw.integer(220, 236)
-        self.rows = 2 * self.width + draw.integer(-2, 2)  # of a rank: activations are about half as large as a block
+        self.features, self.width, self.hidden = (
+            draw.integer(121, 141),
+            8 * draw.integer(5, 7),
+            8 * draw.integer(220, 236),
+        )
+        # Rows of a rank: its activations are about half as large as a block
+        self.rows = 2 * self.width + draw.integer(-2, 2)
         # The ranks' targets lie apart, so that one rank's gradient is not that of all.
         apart = draw.shuffled([-1.5, -1.0, -0.75, -0.25, 0.5, 1.0, 1.25, 1.5])
         self.batches = [
@@ -643,7 +648,9 @@ class Costly:
         """
         run = self.run(self.many, self.STEPS)
         if self.solved is None:
-            self.solved = self.learner.solved(lambda solved: peak(self.measure(self.many, self.STEPS, solved)))
+            self.solved = self.learner.solved(
+                lambda solved: peak(self.measure(self.many, self.STEPS, solved))
+            )
         diagnosis, more = self.who(run, self.many) or name, self.many - self.few
         if self.solved is None:
             size, few = expect.amount(self.block_bytes()), self.run(self.few, self.STEPS)

@@ -39,7 +39,8 @@ def plan(kind, seed, **fixed):
     world, steps = dice.choice([3, 4]), dice.randint(6, 8)
     first, second, other = dice.sample(OPERATIONS[:3], 3)
     at = dice.choice([0, 1])  # a fault before the step's first operation or before its second
-    if kind == "shapes" and (first, second)[at] == "all_to_all":  # which gloo lets a rank leave that brings too much
+    # gloo lets a rank leave an all_to_all to which it brings too much
+    if kind == "shapes" and (first, second)[at] == "all_to_all":
         first, second = (other, second) if at == 0 else (first, other)
     case = {
         "kind": kind, "world": world, "steps": steps, "step": dice.randint(2, steps - 2), "rank": dice.randrange(world),
@@ -51,7 +52,10 @@ def plan(kind, seed, **fixed):
     case |= fixed
     # Beside the slow rank: one that pauses once, one that is slow at the end, and one with less work (or, in a run with
     # nothing wrong, a little more). None of them makes the others wait in most steps.
-    others = dice.sample([rank for rank in range(world) if rank != case["rank"] or kind == "healthy"], 3 if world > 3 or kind == "healthy" else 2)
+    others = dice.sample(
+        [rank for rank in range(world) if rank != case["rank"] or kind == "healthy"],
+        3 if world > 3 or kind == "healthy" else 2,
+    )
     case["warm"], case["finisher"], case["unlike"] = (others + [None])[:3]
     here = f"rank == {case['rank']} and step == {case['step']}"
     late = dice.choice([0, 1])
@@ -80,7 +84,10 @@ def plan(kind, seed, **fixed):
             line = put(f"if {here}:", f"    call({operation!r}, size)")
         if number == at and kind in ("left", "raised"):
             operation = (first, second)[at]
-            line = put(f"if {here}:", "    return" if kind == "left" else "    raise ValueError('a sample cannot be read')")
+            line = put(
+                f"if {here}:",
+                "    return" if kind == "left" else "    raise ValueError('a sample cannot be read')",
+            )
         if number == at and kind == "shapes":
             operation = (first, second)[at]
             line = put(f"if {here}:", f"    call({operation!r}, size + {world * dice.randint(1, 9)})")
@@ -95,7 +102,11 @@ def plan(kind, seed, **fixed):
     if kind in ("left", "raised"):
         case["begun"][case["rank"]] -= 1
     case["late"], case["source"] = late, "\n".join(lines) + "\n"
-    case["truth"] = None if kind == "healthy" else {"kind": kind, "rank": case["rank"], "operation": operation, "line": line}
+    case["truth"] = (
+        None
+        if kind == "healthy"
+        else {"kind": kind, "rank": case["rank"], "operation": operation, "line": line}
+    )
     return case
 
 
@@ -135,9 +146,12 @@ def _follow(case, number, place, pids, dead):
             if key not in dead and os.waitpid(pids[key], os.WNOHANG)[0]:
                 dead[key] = True
         read = [_read(f"{place}-{rank}") for rank in range(case["world"])]
-        over = [bool(lines and "state" in lines[-1]) or (number, rank) in dead for rank, lines in enumerate(read)]
+        over = [
+            bool(lines and "state" in lines[-1]) or (number, rank) in dead for rank, lines in enumerate(read)
+        ]
         there = [
-            over[rank] or sum("begin" in line for line in lines) >= case["begun"][rank] for rank, lines in enumerate(read)
+            over[rank] or sum("begin" in line for line in lines) >= case["begun"][rank]
+            for rank, lines in enumerate(read)
         ]
         now = time.monotonic()
         settled = (settled or now) if all(there) else None
@@ -153,7 +167,9 @@ def _clear(case, ranks):
     """Whether the report shows what was planted, and nothing else, with room to spare: then every right rule finds it."""
     if case["kind"] in HANGS:
         waits = any(one["state"] == "waiting" for one in ranks)
-        return [len(one["ops"]) for one in ranks] == case["begun"] and not (waits and case["kind"] in ("left", "raised") and case["exits"])
+        return [len(one["ops"]) for one in ranks] == case["begun"] and not (
+            waits and case["kind"] in ("left", "raised") and case["exits"]
+        )
     if any(one["state"] != "returned" for one in ranks):
         return False
     for part in (0, 1):
@@ -167,9 +183,16 @@ def _clear(case, ranks):
             return False
         if planted and part == case["late"]:
             by_step = list(zip(*work, strict=True))
-            others = [[seconds for rank, seconds in enumerate(step) if rank != case["rank"]] for step in by_step]
-            clearly = sum(step[case["rank"]] > 2.5 * max(rest) for step, rest in zip(by_step, others, strict=True))
-            if clearly < 0.7 * len(by_step) or max(range(len(ranks)), key=waited.__getitem__) != case["unlike"]:
+            others = [
+                [seconds for rank, seconds in enumerate(step) if rank != case["rank"]] for step in by_step
+            ]
+            clearly = sum(
+                step[case["rank"]] > 2.5 * max(rest) for step, rest in zip(by_step, others, strict=True)
+            )
+            if (
+                clearly < 0.7 * len(by_step)
+                or max(range(len(ranks)), key=waited.__getitem__) != case["unlike"]
+            ):
                 return False
         else:
             *_, second, slowest = sorted(usual)
@@ -187,7 +210,14 @@ def _seconds(ops, part):
 
 def _of_rank(rank, lines, zero, dead):
     ops = []
-    found = {"rank": rank, "state": "died" if dead else "waiting", "line": 0, "error": "", "seconds": None, "ops": ops}
+    found = {
+        "rank": rank,
+        "state": "died" if dead else "waiting",
+        "line": 0,
+        "error": "",
+        "seconds": None,
+        "ops": ops,
+    }
     for line in lines:
         if "begin" in line:
             ops.append(line | {"number": len(ops), "begin": round(line["begin"] - zero, 6), "end": None})
@@ -217,7 +247,9 @@ def _be_a_rank(case, rank, place):
         faulthandler.disable()  # gloo ends ranks that disagree: part of the case, and no news for whoever records it
         torch.set_num_threads(1)
         os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-        dist.init_process_group("gloo", store=dist.FileStore(f"{place}-store", case["world"]), rank=rank, world_size=case["world"])
+        dist.init_process_group(
+            "gloo", store=dist.FileStore(f"{place}-store", case["world"]), rank=rank, world_size=case["world"]
+        )
         _run_program(case, rank, os.open(f"{place}-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         if case["kind"] in ("left", "raised") and not case["exits"]:
             time.sleep(PATIENCE_S + 5)  # the program has ended, its process has not: a thread of it goes on
@@ -276,7 +308,11 @@ def _run_program(case, rank, log):
         place = error.__traceback__
         while place and place.tb_frame.f_code.co_filename != "program":
             place = place.tb_next
-        write(state="raised", line=place.tb_lineno if place else 0, error=f"{type(error).__name__}: {str(error)[:60]}")
+        write(
+            state="raised",
+            line=place.tb_lineno if place else 0,
+            error=f"{type(error).__name__}: {str(error)[:60]}",
+        )
     else:
         sys.setprofile(None)
         write(state="returned", line=last[0])

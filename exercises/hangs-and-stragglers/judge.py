@@ -19,7 +19,8 @@ drive = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(drive)
 
 WORLDS = (2, 3, 4)
-PACES = (1, 1, 3, 9, 27)  # how many times slower a run is made each time it did not show what was planted in it
+# How many times slower a run is made each time it did not show what was planted in it
+PACES = (1, 1, 3, 9, 27)
 SAID = ({"kind": str, "rank": int, "operation": str, "line": int}, type(None))
 
 
@@ -34,14 +35,20 @@ def recorded(draw, kinds):
             if clear:
                 found[number] = case, report
     if len(found) < len(kinds):
-        raise UserError("This machine is too busy to record runs of four ranks; do this again when it is not.")
+        raise UserError(
+            "This machine is too busy to record runs of four ranks; do this again when it is not."
+        )
     return [found[number] for number in range(len(kinds))]
 
 
 def named(learner, draw, kinds, judge_one):
     runs = recorded(draw, kinds)
     said = learner.drive("name_all", [report for _, report in runs])
-    expect.that(isinstance(said, list) and len(said) == len(runs), "answered-in-its-place", "other answers than asked for")
+    expect.that(
+        isinstance(said, list) and len(said) == len(runs),
+        "answered-in-its-place",
+        "other answers than asked for",
+    )
     for (case, report), one in zip(runs, said, strict=True):
         draw.case(words(report))
         if one is not None and not (
@@ -97,7 +104,9 @@ def one_hang(case, report, said):
     if said["operation"] != truth["operation"]:
         mine = everyone[truth["rank"]]["ops"]
         ended = [op for op in mine if op["end"] is not None]
-        raise Finding("last-that-ended" if ended and ended[-1]["op"] == said["operation"] else "wrong-operation", yours)
+        raise Finding(
+            "last-that-ended" if ended and ended[-1]["op"] == said["operation"] else "wrong-operation", yours
+        )
     if said["line"] != truth["line"]:
         waits = any(op["end"] is None and op["line"] == said["line"] for one in waiting for op in one["ops"])
         raise Finding("line-of-the-waiting" if waits else "wrong-line", yours)
@@ -105,7 +114,9 @@ def one_hang(case, report, said):
 
 @check("a slow rank is named, and nobody when nothing is wrong", about="overlap")
 def stragglers(learner, draw):
-    named(learner, draw, draw.shuffled([("straggler", {}), ("straggler", {}), ("healthy", {})]), one_straggler)
+    named(
+        learner, draw, draw.shuffled([("straggler", {}), ("straggler", {}), ("healthy", {})]), one_straggler
+    )
 
 
 def one_straggler(case, report, said):
@@ -169,14 +180,24 @@ def hung(learner, run, hang):
 def trains(learner, draw, world, elements=FEW):
     every, values = steps_of(draw, world, elements)
     draw.case(f"train_and_save on {expect.ranks(world)}, {len(values[0])} steps, saved after every {every}")
-    run = hung(learner, lambda: learner.on_ranks(world).drive("train", values, every=every, returns={"total": torch.Tensor, "saved": [torch.Tensor]}), "barrier-in-branch")
+    run = hung(
+        learner,
+        lambda: learner.on_ranks(world).drive(
+            "train", values, every=every, returns={"total": torch.Tensor, "saved": [torch.Tensor]}
+        ),
+        "barrier-in-branch",
+    )
     means = [mean([rank[step] for rank in values]) for step in range(len(values[0]))]
     sums = [sum(means[: step + 1]) for step in range(len(means))]
     for one in run.outputs:
         expect.close(one["total"], sums[-1], "the total", terms=100)
     saved = [one["saved"] for one in run.outputs]
     want = sums[every - 1 :: every]
-    expect.that(len(saved[0]) == len(want) and not any(saved[1:]), "saved-elsewhere", f"saved by the ranks: {', '.join(str(len(s)) for s in saved)} times")
+    expect.that(
+        len(saved[0]) == len(want) and not any(saved[1:]),
+        "saved-elsewhere",
+        f"saved by the ranks: {', '.join(str(len(s)) for s in saved)} times",
+    )
     for got, right in zip(saved[0], want, strict=True):
         expect.close(got, right, "what was saved", terms=100)
     return run, len(values[0]), every
@@ -184,16 +205,27 @@ def trains(learner, draw, world, elements=FEW):
 
 def averages(learner, draw, world, alike, elements=FEW):
     tensors = tensors_of(draw, world, alike, elements)
-    draw.case(f"mean_of_each on {expect.ranks(world)}, {len(tensors[0])} tensors of {'one size' if alike else 'different sizes'}")
+    draw.case(
+        f"mean_of_each on {expect.ranks(world)}, {len(tensors[0])} tensors of {'one size' if alike else 'different sizes'}"
+    )
     run = hung(learner, lambda: learner.on_ranks(world).call("mean_of_each", tensors), "order-differs")
     for rank, got in enumerate(run.outputs):
-        expect.that(isinstance(got, dict) and got.keys() == tensors[0].keys(), "wrong-type", f"rank {rank} does not return a dict with the same names")
+        expect.that(
+            isinstance(got, dict) and got.keys() == tensors[0].keys(),
+            "wrong-type",
+            f"rank {rank} does not return a dict with the same names",
+        )
         for name in got:
             right = mean([one[name] for one in tensors])
             try:
                 expect.close(got[name], right, f"{name!r} on rank {rank}", terms=100)
             except Finding as finding:
-                raise Finding("order-differs" if finding.diagnosis in ("wrong-values", "wrong-shape") else finding.diagnosis, finding.message) from None
+                raise Finding(
+                    "order-differs"
+                    if finding.diagnosis in ("wrong-values", "wrong-shape")
+                    else finding.diagnosis,
+                    finding.message,
+                ) from None
     return run, len(tensors[0])
 
 
@@ -201,15 +233,25 @@ def walks(learner, draw, world, elements=FEW):
     size, batches = batches_of(draw, world, elements)
     counts = [len(one) for one in batches]
     draw.case(f"mean_per_step on {expect.ranks(world)} with {', '.join(map(str, counts))} batches")
-    run = hung(learner, lambda: learner.on_ranks(world).call("mean_per_step", batches, size=size), "leaves-early")
+    run = hung(
+        learner, lambda: learner.on_ranks(world).call("mean_per_step", batches, size=size), "leaves-early"
+    )
     having = [[one[step] for one in batches if step < len(one)] for step in range(max(counts))]
     for rank, got in enumerate(run.outputs):
         expect.that(isinstance(got, list), "wrong-type", f"rank {rank} does not return a list")
         if len(got) == min(counts) < max(counts):
             raise Finding("batches-lost", f"{len(got)} means")
-        expect.that(len(got) == len(having), "wrong-length", f"rank {rank} has {expect.count(len(got), 'mean')}")
+        expect.that(
+            len(got) == len(having), "wrong-length", f"rank {rank} has {expect.count(len(got), 'mean')}"
+        )
         for step, one in enumerate(got):
-            expect.close(one, mean(having[step]), f"the mean of step {step} on rank {rank}", {"divided-by-world": sum(having[step]) / world}, terms=100)
+            expect.close(
+                one,
+                mean(having[step]),
+                f"the mean of step {step} on rank {rank}",
+                {"divided-by-world": sum(having[step]) / world},
+                terms=100,
+            )
     return run, max(counts)
 
 
@@ -236,17 +278,29 @@ def cost(learner, draw):
     for run, name in ((trained, "train_and_save"), (averaged, "mean_of_each"), (walked, "mean_per_step")):
         draw.case(name)
         made = sum(traffic.connections for traffic in run.counters.traffic or [])
-        expect.that(not made, "more-collectives", f"the ranks made connections, {made} ends in all: to form another group is a meeting, too")
+        expect.that(
+            not made,
+            "more-collectives",
+            f"the ranks made connections, {made} ends in all: to form another group is a meeting, too",
+        )
     for rank in range(3):
         ops = trained.ops(rank)
-        expected = [op for step in range(steps) for op in ["all_reduce"] + ["barrier"] * ((step + 1) % every == 0)]
+        expected = [
+            op for step in range(steps) for op in ["all_reduce"] + ["barrier"] * ((step + 1) % every == 0)
+        ]
         draw.case(f"train_and_save, {steps} steps, saved after every {every}, rank {rank}")
         barriers, saves = ops.count("barrier"), expected.count("barrier")
-        expect.that(barriers <= saves, "barrier-everywhere", f"{barriers} barriers for {saves} times that it is saved")
+        expect.that(
+            barriers <= saves, "barrier-everywhere", f"{barriers} barriers for {saves} times that it is saved"
+        )
         expect.at_most(len(ops) - barriers, steps, "other collectives", "more-collectives", unit="calls")
         expect.that(ops == expected, "no-barrier", f"yours: {', '.join(ops)}")
     for run, most, name in ((averaged, names, "mean_of_each"), (walked, longest + 1, "mean_per_step")):
         for rank in range(run.world_size):
             ops = run.ops(rank)
             draw.case(f"{name}, rank {rank}")
-            expect.that(len(ops) <= most, "barrier-everywhere" if "barrier" in ops else "more-collectives", f"{len(ops)} calls, {most} are enough: {', '.join(ops)}")
+            expect.that(
+                len(ops) <= most,
+                "barrier-everywhere" if "barrier" in ops else "more-collectives",
+                f"{len(ops)} calls, {most} are enough: {', '.join(ops)}",
+            )

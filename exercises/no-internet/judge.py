@@ -281,7 +281,9 @@ class Staging:
         """Have the hub obey, and tell what it has sent."""
         number, text = secrets.token_hex(8), json.dumps(order)
         url = f"{URL}/{number}/{self.signed(number, text)}"
-        said = self.cluster.run(f"curl -qfsS --max-time 10 --data-binary @- {url} <<'END'\n{text}\nEND\n", 15)["output"]
+        said = self.cluster.run(
+            f"curl -qfsS --max-time 10 --data-binary @- {url} <<'END'\n{text}\nEND\n", 15
+        )["output"]
         signature, _, answer = said.strip().partition(" ")
         if not hmac.compare_digest(signature.encode(), self.signed("answer " + number, answer).encode()):
             raise Finding("cluster-broken", "what answers at the hub's place is not the hub")

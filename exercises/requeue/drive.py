@@ -35,7 +35,8 @@ class Adam(torch.optim.Adam):
     long as PyTorch itself. Nothing is compiled here."""
 
     add_param_group, zero_grad, state_dict, load_state_dict = (
-        getattr(torch.optim.Adam, name).__wrapped__ for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+        getattr(torch.optim.Adam, name).__wrapped__
+        for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
     )
     step = torch.no_grad()(torch.optim.Adam.step.__wrapped__)
 
@@ -65,10 +66,14 @@ class Training:
 
     def __init__(self, seed, begin, rank=0, world=1):
         self.rank, self.world = rank, world
-        self.data = torch.randn(SAMPLES, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        self.data = torch.randn(
+            SAMPLES, WIDTH, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
         numbers = torch.as_tensor(begin["weights"], dtype=torch.float64)
         hidden = len(numbers) // (WIDTH + 2)
-        self.model = torch.nn.Sequential(torch.nn.Linear(WIDTH, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 1)).double()
+        self.model = torch.nn.Sequential(
+            torch.nn.Linear(WIDTH, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 1)
+        ).double()
         with torch.no_grad():
             for weight in self.model.parameters():
                 weight.copy_(numbers[: weight.numel()].view(weight.shape))
@@ -126,7 +131,8 @@ def train(answers, seed, begin, files, until):
         first, losses, taken = int(training.step), [], []
         everybody = [torch.zeros(1) for _ in range(training.world)]
         dist.all_gather(everybody, torch.tensor([float(first)]))
-        together = len({one.item() for one in everybody}) == 1  # who began elsewhere would wait for the others for ever
+        # Who began elsewhere would wait for the others for ever
+        together = len({one.item() for one in everybody}) == 1
         for _ in range(until - first if together else 0):
             loss, numbers = training.one_step()
             losses.append(loss)
@@ -154,7 +160,9 @@ def interrupted(answers, seed, begin, again, earlier, later):
         size = max((os.path.getsize(os.path.join(kept, name)) for name in os.listdir(kept)), default=0)
         while training.step < later:
             training.one_step()
-        ways = [("full", int(size * share)) for share in (0.0, 0.3, 0.9)] + [("event", n) for n in range(1, 9)]
+        ways = [("full", int(size * share)) for share in (0.0, 0.3, 0.9)] + [
+            ("event", n) for n in range(1, 9)
+        ]
         ways += [("starved", n) for n in range(1, 5)]
         for how, at in ways:
             folder = tempfile.mkdtemp()
@@ -174,7 +182,14 @@ def end_while_saving(answers, training, folder, how, at):
     """In a process of its own: save, and end in the middle of it. Never returns."""
     try:
         alone = lambda *args, **kwargs: None  # noqa: E731
-        for name in ("barrier", "monitored_barrier", "all_reduce", "broadcast", "all_gather_object", "broadcast_object_list"):
+        for name in (
+            "barrier",
+            "monitored_barrier",
+            "all_reduce",
+            "broadcast",
+            "all_gather_object",
+            "broadcast_object_list",
+        ):
             setattr(dist, name, alone)  # nobody else is there
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         if how == "full":
@@ -183,15 +198,31 @@ def end_while_saving(answers, training, folder, how, at):
             left = [at]
 
             def count(event, args):
-                changes = event in ("os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.move", "shutil.copyfile", "shutil.rmtree")
+                changes = event in (
+                    "os.rename",
+                    "os.remove",
+                    "os.rmdir",
+                    "os.link",
+                    "os.symlink",
+                    "os.truncate",
+                    "shutil.move",
+                    "shutil.copyfile",
+                    "shutil.rmtree",
+                )
                 if event == "open":
                     mode, flags = args[1], args[2]
-                    changes = isinstance(mode, str) and mode[:1] in ("w", "a", "x") or isinstance(flags, int) and flags & os.O_WRONLY
+                    changes = (
+                        isinstance(mode, str)
+                        and mode[:1] in ("w", "a", "x")
+                        or isinstance(flags, int)
+                        and flags & os.O_WRONLY
+                    )
                 if changes:
                     left[0] -= 1
                     if how == "event" and left[0] < 0:
                         os._exit(0)
-                    if how == "starved" and left[0] <= 0:  # what is opened now is emptied, and nothing can be written
+                    # What is opened now is emptied, and nothing can be written
+                    if how == "starved" and left[0] <= 0:
                         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
             sys.addaudithook(count)

@@ -38,7 +38,13 @@ def interrupted(learner, draw):
     draw.case(f"a checkpoint of step {earlier}, and one of step {later} that is not finished")
     begin, again = begins(draw), begins(draw)
     run = learner.on_ranks(1).drive(
-        "interrupted", seed=seed, begin=begin, again=again, earlier=earlier, later=later, returns={"found": [FOUND]}
+        "interrupted",
+        seed=seed,
+        begin=begin,
+        again=again,
+        earlier=earlier,
+        later=later,
+        returns={"found": [FOUND]},
     )
     right = {step: reference(seed, begin, step)[2] for step in (earlier, later)}
     expect.that(len(run.outputs[0]["found"]) == TIMES, "answered-in-its-place", "it was not ended so often")
@@ -58,7 +64,9 @@ def ended_by_the_grader(learner, draw):
     begin, again = (begins(draw, hidden=LARGE) for _ in range(2))
     alone = learner.on_ranks(1)
     settings = {"seed": seed, "begin": begin, "steps": steps}
-    draw.case(f"a checkpoint of step {steps}, then one after each step, until the process is ended from outside")
+    draw.case(
+        f"a checkpoint of step {steps}, then one after each step, until the process is ended from outside"
+    )
     kept = alone.drive_in_folder("save_once", {}, **settings).kept[0]
     if kept.opened is None:
         return  # on a machine whose kernel tells nothing of folders, where learners check their own work
@@ -98,19 +106,42 @@ def together(learner, draw):
         when = draw.integer(1, 3)
         # Only the one that is told knows of it; the others have to hear it from that one.
         whens = [when if rank == who else -1 for rank in range(3)]
-        draw.case(f"3 ranks, {f'rank {who} told in step {when + 1} of {steps}' if who >= 0 else 'nobody told'}")
+        draw.case(
+            f"3 ranks, {f'rank {who} told in step {when + 1} of {steps}' if who >= 0 else 'nobody told'}"
+        )
         try:
-            told = [one["told"] for one in learner.on_ranks(3).drive("stopping", whens, steps=steps, returns={"told": [bool]}).outputs]
+            told = [
+                one["told"]
+                for one in learner.on_ranks(3)
+                .drive("stopping", whens, steps=steps, returns={"told": [bool]})
+                .outputs
+            ]
         except Finding as finding:
-            raise Finding("no-handler", finding.message) if finding.diagnosis == "died" and who >= 0 else finding from None
+            raise (
+                Finding("no-handler", finding.message)
+                if finding.diagnosis == "died" and who >= 0
+                else finding
+            ) from None
         first = [one.index(True) if True in one else None for one in told]
         if who < 0:
-            expect.that(not any(map(any, told)), "stops-unasked", f"rank {next((r for r, f in enumerate(first) if f is not None), 0)} stopped")
+            expect.that(
+                not any(map(any, told)),
+                "stops-unasked",
+                f"rank {next((r for r, f in enumerate(first) if f is not None), 0)} stopped",
+            )
             continue
         if first == [None] * 3:
-            raise Finding("never-stops" if who == 0 else "rank-zero-only", f"rank {who} was told, and no rank stopped")
+            raise Finding(
+                "never-stops" if who == 0 else "rank-zero-only", f"rank {who} was told, and no rank stopped"
+            )
         if len(set(first)) > 1:
-            raise Finding("one-rank-stops", "; ".join(f"rank {r} {'after step ' + str(f + 1) if f is not None else 'never'}" for r, f in enumerate(first)))
+            raise Finding(
+                "one-rank-stops",
+                "; ".join(
+                    f"rank {r} {'after step ' + str(f + 1) if f is not None else 'never'}"
+                    for r, f in enumerate(first)
+                ),
+            )
         expect.that(when <= first[0] <= when + 1, "never-stops", f"they stopped after step {first[0] + 1}")
 
 
@@ -126,7 +157,9 @@ def requeued(learner, draw):
     scripts = [learner.call("job_script", nodes, 2, minutes, account) for nodes in (2, 1)]
     for script in scripts:
         if type(script) is not str:
-            raise Finding("wrong-type", f"`job_script` returned {type(script).__name__}, and a script is a text")
+            raise Finding(
+                "wrong-type", f"`job_script` returned {type(script).__name__}, and a script is a text"
+            )
     asks_for_a_signal(scripts[0])
     cluster = learner.supercomputer(2, "leonardo")
     cluster.put("train.py", Path(drive.__file__).read_text(encoding="utf-8"))
@@ -145,7 +178,11 @@ def requeued(learner, draw):
     expect.that(record["over"], "too-slow", f"the second job is {record['state'].lower()}")
     expect.that(record["state"] == "COMPLETED", "failed", last_line(record["output"]))
     began, done = said(cluster, f"began-{second}.json"), said(cluster, f"done-{second}.json")
-    expect.that(began.get("step") == saved, "starts-anew", f"it was saved after step {saved}, and began at step {began.get('step')}")
+    expect.that(
+        began.get("step") == saved,
+        "starts-anew",
+        f"it was saved after step {saved}, and began at step {began.get('step')}",
+    )
     expect.that(began.get("world") == 2, "failed", f"it ran on {began.get('world')} ranks")
     losses = done.get("losses")
     if not isinstance(losses, list) or not all(isinstance(one, float) for one in losses):
@@ -172,26 +209,42 @@ class Curve:
 
 
 def goes_on(learner, draw, case):
-    draw.case(f"4 ranks for {case.at} steps, then 2 ranks to step {case.until}; an epoch has {drive.SAMPLES // drive.BATCH} steps")
-    begin = learner.on_ranks(4).drive("train", seed=case.seed, begin=case.begin, files={}, until=case.at, returns=TRAINED).outputs
+    draw.case(
+        f"4 ranks for {case.at} steps, then 2 ranks to step {case.until}; an epoch has {drive.SAMPLES // drive.BATCH} steps"
+    )
+    begin = (
+        learner.on_ranks(4)
+        .drive("train", seed=case.seed, begin=case.begin, files={}, until=case.at, returns=TRAINED)
+        .outputs
+    )
     expect.that(not begin[0]["resumed"], "starts-anew", "`load` found a checkpoint in an empty folder")
     files = {}
     for one in reversed(begin):
         files |= one["files"]
     expect.that(bool(files), "starts-anew", "`save` wrote no file")
-    after = learner.on_ranks(2).drive("train", seed=case.seed, begin=case.again, files=files, until=case.until, returns=TRAINED).outputs
+    after = (
+        learner.on_ranks(2)
+        .drive("train", seed=case.seed, begin=case.again, files=files, until=case.until, returns=TRAINED)
+        .outputs
+    )
     losses, taken, weights = reference(case.seed, case.begin, case.until)
     firsts = [one["first"] for one in after]
     if firsts != [case.at] * 2:
         if 0 in firsts and case.at in firsts:
             raise Finding("not-on-every-rank", f"the ranks began at steps {firsts[0]} and {firsts[1]}")
         same = same_as(PARTS, after[0]["losses"], case)
-        raise Finding("no-step" if same or all(one["resumed"] for one in after) else "starts-anew", f"it went on at step {firsts[0]} instead of {case.at}")
+        raise Finding(
+            "no-step" if same or all(one["resumed"] for one in after) else "starts-anew",
+            f"it went on at step {firsts[0]} instead of {case.at}",
+        )
     got = after[0]
     if not torch.equal(after[0]["weights"], after[1]["weights"]):
         raise Finding("not-on-every-rank", "the weights of the ranks are not the same after the restart")
     if got["taken"] != taken[case.at :]:
-        raise Finding("no-order", f"the first batch after the restart had the samples {', '.join(map(str, got['taken'][0][:4]))} …")
+        raise Finding(
+            "no-order",
+            f"the first batch after the restart had the samples {', '.join(map(str, got['taken'][0][:4]))} …",
+        )
     compare(got["losses"], losses[case.at :], case, case.at)
     expect.close(got["weights"], weights, "the weights at the end", terms=1000)
 
@@ -202,7 +255,12 @@ def compare(got, want, case, at):
     if got.shape == want.shape and torch.allclose(got, want, rtol=1e-6, atol=1e-9):
         return
     for part, diagnosis in PARTS.items():
-        if got.shape == want.shape and torch.allclose(got, torch.tensor(without(part, case, at, at + len(want)), dtype=torch.float64), rtol=1e-6, atol=1e-9):
+        if got.shape == want.shape and torch.allclose(
+            got,
+            torch.tensor(without(part, case, at, at + len(want)), dtype=torch.float64),
+            rtol=1e-6,
+            atol=1e-9,
+        ):
             raise Finding(diagnosis, f"the loss of step {at + 1} is {got[0]:.4f}")
     shown = f"the loss of step {at + 1} is {got[0]:.4f}" if len(got) else "there were no steps"
     raise Finding("other-curve", shown)
@@ -265,18 +323,30 @@ def was_requeued(cluster, job):
         raise Finding("shell-ended", "the script ended by signal 10, which is USR1")
     stopped, done = said(cluster, f"stopped-{job}.json"), said(cluster, f"done-{job}.json")
     if done:
-        raise Finding("trap-too-late" if record["restarts"] else "nothing-saved", "the training ran to its end")
+        raise Finding(
+            "trap-too-late" if record["restarts"] else "nothing-saved", "the training ran to its end"
+        )
     if not record["over"] and not record["restarts"]:
         raise Finding("too-slow", f"it is {record['state'].lower()} {STEP_S} s after the signal")
     if not stopped:
         if record["restarts"]:
-            raise Finding("nothing-saved", f"it was requeued, and no rank had saved. {last_line(record['output'])}")
-        raise Finding("nothing-saved", f"it is {record['state'].lower()}, and no rank had saved. {last_line(record['output'])}")
+            raise Finding(
+                "nothing-saved", f"it was requeued, and no rank had saved. {last_line(record['output'])}"
+            )
+        raise Finding(
+            "nothing-saved",
+            f"it is {record['state'].lower()}, and no rank had saved. {last_line(record['output'])}",
+        )
     if stopped.get("state") != "RUNNING":
         # Slurm tells the ranks as well, when it ends them for the requeue; they have some seconds, and not what was asked for.
-        raise Finding("nothing-saved", f"the ranks heard of it from Slurm, which was ending them already: the job was {str(stopped.get('state')).lower()}")
+        raise Finding(
+            "nothing-saved",
+            f"the ranks heard of it from Slurm, which was ending them already: the job was {str(stopped.get('state')).lower()}",
+        )
     if not record["restarts"]:
-        raise Finding("not-requeued", f"it saved after step {stopped.get('step')}, and is {record['state'].lower()}")
+        raise Finding(
+            "not-requeued", f"it saved after step {stopped.get('step')}, and is {record['state'].lower()}"
+        )
     return stopped.get("step")
 
 

@@ -66,7 +66,11 @@ def start(learner, draw):
     for size in (1, world):
         draw.case(f"{expect.ranks(size)}, two seeds")
         states = [draw.seed() for _ in range(size)]
-        runs.append(learner.on_ranks(size).drive("starts", states, seeds=seeds, sizes=sizes, returns=[torch.Tensor]).outputs)
+        runs.append(
+            learner.on_ranks(size)
+            .drive("starts", states, seeds=seeds, sizes=sizes, returns=[torch.Tensor])
+            .outputs
+        )
     alone, together = runs[0][0], runs[1]
     for rank, models in enumerate(together):
         same = all(torch.equal(a, b) for a, b in zip(models, together[0], strict=True))
@@ -130,8 +134,18 @@ def begins_late(steps, size, batch):
     """Whether all would be well if step 0 were step 1."""
     for epoch in range((len(steps) + 1) * batch // size):
         first, last = epoch * size, (epoch + 1) * size
-        inside = [row for t, rows in enumerate(steps, 1) if first <= t * batch and (t + 1) * batch <= last for row in rows]
-        touching = {row for t, rows in enumerate(steps, 1) if t * batch < last and first < (t + 1) * batch for row in rows}
+        inside = [
+            row
+            for t, rows in enumerate(steps, 1)
+            if first <= t * batch and (t + 1) * batch <= last
+            for row in rows
+        ]
+        touching = {
+            row
+            for t, rows in enumerate(steps, 1)
+            if t * batch < last and first < (t + 1) * batch
+            for row in rows
+        }
         if len(set(inside)) < len(inside) or (epoch and len(touching) < size):
             return False
     return True
@@ -375,8 +389,10 @@ def true_rate(step, plan, world=1):
 def over_all(step, plan):
     """The rate with a decay that takes as many samples as the whole run."""
     samples, warmup = used(step, plan), plan["warmup_samples"]
-    return true_rate(step, plan) if samples < warmup else schedule(
-        plan | {"total_samples": plan["total_samples"] + warmup}, samples
+    return (
+        true_rate(step, plan)
+        if samples < warmup
+        else schedule(plan | {"total_samples": plan["total_samples"] + warmup}, samples)
     )
 
 
@@ -469,7 +485,9 @@ def others_lost(learner, draw, plan, inputs, steps, world):
     """The data set as each rank has it: the samples that it reads in `steps`, and noise in the place of all others."""
     ((run,),) = learner.drive("orders", [plan], len(inputs), steps[-1] + 1, [world], returns=[[ORDER]])
     rows = [] if run["form"] else run["rows"].split([n for sizes in run["sizes"] for n in sizes])
-    usable = len(rows) == world * (steps[-1] + 1) and all(0 <= i < len(inputs) for one in rows for i in one.tolist())
+    usable = len(rows) == world * (steps[-1] + 1) and all(
+        0 <= i < len(inputs) for one in rows for i in one.tolist()
+    )
     expect.that(usable, "result-first", "`my_samples` does not return what it should")
     held = []
     for rank in range(world):
@@ -890,7 +908,9 @@ def long_run(learner, draw, world, plan, sizes, steps):
     """
     inputs = draw.tensor(plan["global_batch"], sizes[0])
     held = others_lost(learner, draw, plan, inputs, list(range(steps)), world)
-    run = learner.on_ranks(world).drive("large", held, plan=plan, sizes=sizes, steps=steps, returns={"losses": None, "moved": [float]})
+    run = learner.on_ranks(world).drive(
+        "large", held, plan=plan, sizes=sizes, steps=steps, returns={"losses": None, "moved": [float]}
+    )
     targets = torch.arange(len(inputs)) % sizes[2]
     model = drive.wide(sizes)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

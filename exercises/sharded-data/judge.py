@@ -238,7 +238,9 @@ class Shards:
             for shard, archive in enumerate(self.archives)
         ]
         try:
-            got, kept = learner.drive_in_folder("read_one", as_files(archives), *worker, plan, most, returns=READ[0])
+            got, kept = learner.drive_in_folder(
+                "read_one", as_files(archives), *worker, plan, most, returns=READ[0]
+            )
         except expect.Finding:
             return None, None
         ids = got["passes"][0]["prints"].tolist() if got["passes"] else []
@@ -250,7 +252,9 @@ class Shards:
             f"{len(self.archives)} shards, {expect.ranks(world)} with {workers} worker{'s' * (workers > 1)} each"
         )
         self.most = 2 * len(self.names) + 10
-        found, _ = learner.drive_in_folder("read", as_files(self.archives), world, workers, plan, self.most, returns=READ)
+        found, _ = learner.drive_in_folder(
+            "read", as_files(self.archives), world, workers, plan, self.most, returns=READ
+        )
         fits = len(found) == world * workers and all(len(one["passes"]) == len(plan) for one in found)
         expect.that(fits, "answered-in-its-place", "something else than one item for each worker came back")
         for number, one in enumerate(found):
@@ -505,18 +509,27 @@ def opens(learner, draw):
 def lazy(learner, draw):
     shards = Shards(draw, draw.integer(9, 12))
     found, plan = right_first(learner, draw, shards, 1, 1)
-    other, alone, taken = shards.with_other_bytes(), (0, 1, 0, 1), shards.shards_of(found[0]["passes"][0]["ids"])
+    other, alone, taken = (
+        shards.with_other_bytes(),
+        (0, 1, 0, 1),
+        shards.shards_of(found[0]["passes"][0]["ids"]),
+    )
     again, _ = other.read_without(learner, taken, alone, plan, other.most)
     same = list(dict.fromkeys(place and place[0] for place in again or [])) == taken
     expect.that(same, "result-first", "the same seed and epoch, another order of the shards")
     first, times = other.read_without(learner, taken[:MOST_BEFORE_FIRST], alone, plan, 1)
     expect.that(
-        first is not None and len(first) == 1 and first[0] is not None and first[0][0] in taken[:MOST_BEFORE_FIRST],
+        first is not None
+        and len(first) == 1
+        and first[0] is not None
+        and first[0][0] in taken[:MOST_BEFORE_FIRST],
         "reads-all-first",
         f"no sample of the first shards comes when all but the first {MOST_BEFORE_FIRST} hold noise",
     )
     before = sum(1 for often in times if often)
-    expect.at_most(before, MOST_BEFORE_FIRST, "opened before the first sample came", "reads-all-first", unit="shards")
+    expect.at_most(
+        before, MOST_BEFORE_FIRST, "opened before the first sample came", "reads-all-first", unit="shards"
+    )
 
 
 def right_first(learner, draw, shards, world, workers):

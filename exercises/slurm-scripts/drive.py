@@ -96,7 +96,12 @@ def main():
         return
     try:
         # torchrun's own meeting point stays open at its port, so this one takes the next.
-        meet(int(found["RANK"]), int(found["WORLD_SIZE"]), found["MASTER_ADDR"], int(found["MASTER_PORT"]) + by_torchrun)
+        meet(
+            int(found["RANK"]),
+            int(found["WORLD_SIZE"]),
+            found["MASTER_ADDR"],
+            int(found["MASTER_PORT"]) + by_torchrun,
+        )
     except (OSError, ValueError) as error:
         write("failed", rank=found["RANK"], why=str(error))
         sys.exit(f"rank {found['RANK']}: {error}")

@@ -13,7 +13,8 @@ from autograder.judge import check
 
 PROGRAM = Path(__file__).with_name("drive.py").read_text(encoding="utf-8")
 ACCOUNT = "EUHPC_D{:02d}_{:03d}"
-JOB_S = 12  # of doing nothing; a job that goes well takes a second, with torchrun six, and computes most of it
+# Seconds of doing nothing; a job that goes well takes a second, with torchrun six, and computes most of it
+JOB_S = 12
 PAYLOAD = 1 << 20
 
 
@@ -23,12 +24,22 @@ def accepted(learner, draw):
     record = case.submit(seconds=0)
     learner.supercomputer(2, "leonardo").cancel(record["id"])
     minutes = record["minutes"]
-    expect.that(minutes not in (60 * case.minutes, 1440 * case.minutes), "minutes-as-hours", f"its limit is {minutes} minutes")
+    expect.that(
+        minutes not in (60 * case.minutes, 1440 * case.minutes),
+        "minutes-as-hours",
+        f"its limit is {minutes} minutes",
+    )
     expect.that(minutes == case.minutes, "no-time", f"its limit is {minutes} minutes")
     expect.that(len(record["nodes"]) == case.nodes, "wrong-nodes", f"it has {len(record['nodes'])}")
     expect.that(record["gpus"] > 0, "no-gpus", "its record says so")
-    expect.that(record["gpus"] == case.nodes * case.gpus, "wrong-gpus", f"it has {record['gpus']} on {expect.count(case.nodes, 'node')}")
-    expect.that(record["account"] == case.account.lower(), "no-account", f"it is charged to {record['account']!r}")
+    expect.that(
+        record["gpus"] == case.nodes * case.gpus,
+        "wrong-gpus",
+        f"it has {record['gpus']} on {expect.count(case.nodes, 'node')}",
+    )
+    expect.that(
+        record["account"] == case.account.lower(), "no-account", f"it is charged to {record['account']!r}"
+    )
 
 
 @check("there is one rank for each GPU, each with its own numbers", about="records")
@@ -65,12 +76,16 @@ def torchrun(learner, draw):
     case = Case(learner, draw, "torchrun_script", gpus=2)
     record = case.submit(0)
     expect.that(
-        record["tasks"] <= case.nodes, "tasks-times-gpus", f"{record['tasks']} tasks on {expect.count(case.nodes, 'node')} start it"
+        record["tasks"] <= case.nodes,
+        "tasks-times-gpus",
+        f"{record['tasks']} tasks on {expect.count(case.nodes, 'node')} start it",
     )
     case.wait(JOB_S, patient=True)
     seen = case.seen()
     if seen:
-        expect.that(all(one["torchrun"] for one in seen), "no-torchrun", f"{len(seen)} processes ran the program")
+        expect.that(
+            all(one["torchrun"] for one in seen), "no-torchrun", f"{len(seen)} processes ran the program"
+        )
         worlds = sorted(one["RANK"] for one in seen)
         if len(seen) == case.nodes * case.gpus and worlds.count("0") == case.nodes > 1:
             raise Finding("separate-worlds", f"{case.nodes} of {len(seen)} processes are rank 0")
@@ -91,15 +106,33 @@ def array(learner, draw):
     tasks = record.get("array", [record] if record["index"] else [])
     expect.that(bool(tasks), "no-array", f"job {record['name']} is a single one")
     numbers = sorted(int(one["index"]) for one in tasks if one["index"].isdigit())
-    expect.that(numbers == list(range(last + 1)), "array-off-by-one", f"they are {', '.join(map(str, numbers))}")
+    expect.that(
+        numbers == list(range(last + 1)), "array-off-by-one", f"they are {', '.join(map(str, numbers))}"
+    )
     limits = {one["at_once"] for one in tasks}
-    expect.that(limits <= {str(at_once)}, "no-limit" if limits <= {"", "0"} else "wrong-limit", f"the record says {', '.join(sorted(limits)) or 'nothing'}")
+    expect.that(
+        limits <= {str(at_once)},
+        "no-limit" if limits <= {"", "0"} else "wrong-limit",
+        f"the record says {', '.join(sorted(limits)) or 'nothing'}",
+    )
     for one in tasks:
         case.came_through(one)
-        expect.that(one["gpus"] == 1, "no-gpus" if not one["gpus"] else "wrong-gpus", f"task {one['index']} has {one['gpus']}")
+        expect.that(
+            one["gpus"] == 1,
+            "no-gpus" if not one["gpus"] else "wrong-gpus",
+            f"task {one['index']} has {one['gpus']}",
+        )
     for one in tasks:
-        mine = [found["arguments"] for found in case.processes() if found["variables"].get("SLURM_JOB_ID") == str(one["id"])]
-        expect.that(mine == [[one["index"]]], "wrong-argument", f"task {one['index']} ran it with {mine[0] if mine else 'nothing'}")
+        mine = [
+            found["arguments"]
+            for found in case.processes()
+            if found["variables"].get("SLURM_JOB_ID") == str(one["id"])
+        ]
+        expect.that(
+            mine == [[one["index"]]],
+            "wrong-argument",
+            f"task {one['index']} ran it with {mine[0] if mine else 'nothing'}",
+        )
 
 
 class Case:
@@ -111,10 +144,14 @@ class Case:
         self.minutes = draw.integer(3, 23)  # as hours, still within the limit of the machine
         self.account = ACCOUNT.format(draw.integer(1, 99), draw.integer(1, 999))
         first = values or (self.nodes, self.gpus)
-        draw.case(f"{expect.count(self.nodes, 'node')}, {expect.count(self.gpus, 'GPU')} each, {self.minutes} minutes")
+        draw.case(
+            f"{expect.count(self.nodes, 'node')}, {expect.count(self.gpus, 'GPU')} each, {self.minutes} minutes"
+        )
         self.script = learner.call(function, *first, self.minutes, self.account)
         if type(self.script) is not str:
-            raise Finding("wrong-type", f"`{function}` returned {type(self.script).__name__}, and a script is a text")
+            raise Finding(
+                "wrong-type", f"`{function}` returned {type(self.script).__name__}, and a script is a text"
+            )
         self.record = {}
 
     def submit(self, seconds):
@@ -141,7 +178,10 @@ class Case:
         if not patient or self.record["state"] == "COMPLETED":
             return self.record
         if not self.record["over"] and not self.processes():
-            raise Finding("too-slow", f"it is {self.record['state'].lower()} after {seconds} s. {last_line(self.record['output'])}")
+            raise Finding(
+                "too-slow",
+                f"it is {self.record['state'].lower()} after {seconds} s. {last_line(self.record['output'])}",
+            )
         return self.record
 
     def processes(self):
@@ -190,9 +230,15 @@ class Case:
         if number == 1 and world > 1:
             raise Finding("no-srun", f"one process ran train.py, on {seen[0]['host']}")
         if number == self.nodes < world:
-            raise Finding("one-per-node", f"{number} processes ran train.py; {expect.count(world, 'GPU')} were asked for")
+            raise Finding(
+                "one-per-node",
+                f"{number} processes ran train.py; {expect.count(world, 'GPU')} were asked for",
+            )
         if number != world:
-            raise Finding("wrong-number", f"{number} processes ran train.py; {expect.count(world, 'GPU')} were asked for")
+            raise Finding(
+                "wrong-number",
+                f"{number} processes ran train.py; {expect.count(world, 'GPU')} were asked for",
+            )
         for name in NAMES:
             for one in seen:
                 if not one[name]:
@@ -209,7 +255,10 @@ class Case:
             local = sorted(one["LOCAL_RANK"] for one in seen if one["host"] == node)
             if local != sorted(map(str, range(self.gpus))):
                 same = all(one["LOCAL_RANK"] == one["RANK"] for one in seen)
-                raise Finding("local-rank-is-rank" if same else "ranks-not-once", f"on {node} LOCAL_RANK was {', '.join(local) or 'nobody’s'}")
+                raise Finding(
+                    "local-rank-is-rank" if same else "ranks-not-once",
+                    f"on {node} LOCAL_RANK was {', '.join(local) or 'nobody’s'}",
+                )
 
     def everybody_met(self):
         seen = self.seen()
@@ -220,7 +269,9 @@ class Case:
         where = f"MASTER_ADDR was {' and '.join(addresses)}"
         if any(sign in address for address in addresses for sign in "[,"):
             raise Finding("raw-nodelist", where)
-        if any(address in ("localhost", "0.0.0.0", "::1") or address.startswith("127.") for address in addresses):
+        if any(
+            address in ("localhost", "0.0.0.0", "::1") or address.startswith("127.") for address in addresses
+        ):
             raise Finding("localhost-master", where)
         if len(addresses) > 1:
             raise Finding("own-name-as-master", where)

@@ -33,7 +33,11 @@ class Net(nn.Module):
         self.head = nn.Linear(width, vocabulary)
         generator = torch.Generator().manual_seed(seed)
         for parameter in self.parameters():
-            size = 1.0 if parameter.dim() < 2 or parameter is self.embed.weight else 1.5 / parameter.shape[1] ** 0.5
+            size = (
+                1.0
+                if parameter.dim() < 2 or parameter is self.embed.weight
+                else 1.5 / parameter.shape[1] ** 0.5
+            )
             parameter.data.uniform_(-size, size, generator=generator)
 
     def forward(self, tokens):
@@ -87,7 +91,8 @@ def orders(answers, cases):
     for number, (size, world, seed, training) in enumerate(cases):
         found.append([])
         for rank in range(world):
-            torch.manual_seed(1000 * number + rank)  # as different on each rank as in the processes of a real job
+            # As different on each rank as in the processes of a real job
+            torch.manual_seed(1000 * number + rank)
             sampler = answers.ShardSampler(size, rank, world, seed=seed, training=training)
             epochs = [list(sampler), list(sampler)]
             for epoch in (1, 2, 0):
@@ -207,7 +212,13 @@ def loop(answers, inputs, targets, sizes, seed, settings, epochs, micro_batch, a
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         reads.append(list(sampler))
-    return {"losses": losses, "said": said, "reads": reads, "last": vector(model.parameters()), "buffers": buffers(model)}
+    return {
+        "losses": losses,
+        "said": said,
+        "reads": reads,
+        "last": vector(model.parameters()),
+        "buffers": buffers(model),
+    }
 
 
 # --- cost --------------------------------------------------------------------------------------------------------
@@ -251,7 +262,9 @@ def room(answers, inputs, targets, vocabulary, which):
         found["said"] = answers.evaluate(model, inputs, targets, 2)
     if "training" in which:
         optimizer, wrapped = make_optimizer(model, {"kind": "SGD", "lr": 0.0}), parallel(model)
-        sampler = DistributedSampler(range(len(inputs)), dist.get_world_size(), dist.get_rank(), shuffle=False)
+        sampler = DistributedSampler(
+            range(len(inputs)), dist.get_world_size(), dist.get_rank(), shuffle=False
+        )
         found["losses"] = answers.train_epoch(wrapped, optimizer, sampler, inputs, targets, 0, 2, len(inputs))
     del ballast
     return found

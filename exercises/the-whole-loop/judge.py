@@ -24,7 +24,16 @@ NUMBERS = [torch.Tensor]
 ORDERS = [[{"len": int, "epochs": [None]}]]
 TRAINED = {"losses": [None], "last": torch.Tensor}
 MEASURED = {"said": None, "mode": bool, "kept": bool}
-NORMALISED = [{"results": NUMBERS, "means": NUMBERS, "variances": NUMBERS, "later": NUMBERS, "kept": bool, "batches": int}]
+NORMALISED = [
+    {
+        "results": NUMBERS,
+        "means": NUMBERS,
+        "variances": NUMBERS,
+        "later": NUMBERS,
+        "kept": bool,
+        "batches": int,
+    }
+]
 PULLED = {"y": torch.Tensor} | dict.fromkeys(("input", "weight", "bias"), (torch.Tensor, type(None)))
 LOOPED = {"losses": [None], "said": [None], "reads": [None], "last": torch.Tensor, "buffers": torch.Tensor}
 
@@ -64,7 +73,9 @@ def well_formed(ranks, size):
             outside = [i for i in numbers if not 0 <= i < size]
             expect.that(not outside, "no-such-sample", f"rank {rank} gets {outside[:3]}")
             expect.that(
-                said["len"] == len(numbers), "wrong-len", f"rank {rank}: len() is {said['len']}, and {len(numbers)} came"
+                said["len"] == len(numbers),
+                "wrong-len",
+                f"rank {rank}: len() is {said['len']}, and {len(numbers)} came",
             )
 
 
@@ -81,7 +92,9 @@ def look_at_training(ranks, size, world, found, cases):
         raise expect.Finding(name, f"the ranks get {lengths} samples")
     again = [[rank["epochs"][k] for rank in ranks] for k in range(5)]
     expect.that(
-        again[0] == again[1] == again[4], "not-repeatable", "iterated again for the same epoch, it has another order"
+        again[0] == again[1] == again[4],
+        "not-repeatable",
+        "iterated again for the same epoch, it has another order",
     )
     count = Counter(i for numbers in first for i in numbers)
     missing, most = [i for i in range(size) if not count[i]], max(count.values())
@@ -101,7 +114,11 @@ def look_at_training(ranks, size, world, found, cases):
         raise expect.Finding(name, f"sample {often} is read {most} times, another one {least} times")
     if size < 11:
         return  # so few may come in the same order by chance
-    expect.that(sorted(again[0]) != sorted(again[2]) and again[2] != again[3], "same-order-every-epoch", "set_epoch changes nothing")
+    expect.that(
+        sorted(again[0]) != sorted(again[2]) and again[2] != again[3],
+        "same-order-every-epoch",
+        "set_epoch changes nothing",
+    )
     plain = [[i % size for i in range(r, world * library[0], world)] for r in range(world)]
     each = -(-size // world)
     blocks = [[i % size for i in range(r * each, (r + 1) * each)] for r in range(world)]
@@ -114,7 +131,10 @@ def look_at_evaluation(parts, size):
     missing = [i for i in range(size) if not count[i]]
     twice = [i for i in range(size) if count[i] > 1]
     if twice and not missing:
-        raise expect.Finding("padded-in-evaluation", f"the ranks get {lengths} samples; sample {twice[0]} is on {count[twice[0]]} ranks")
+        raise expect.Finding(
+            "padded-in-evaluation",
+            f"the ranks get {lengths} samples; sample {twice[0]} is on {count[twice[0]]} ranks",
+        )
     if missing:
         name = "parts-overlap" if twice else "evaluation-drops"
         raise expect.Finding(name, f"the ranks get {lengths} samples; sample {missing[0]} is on no rank")
@@ -136,7 +156,9 @@ def draw_tokens(draw, rows, vocabulary, empty=0):
 
 def sum_of_losses(model, inputs, targets):
     """The sum over the predicted tokens, in the model's dtype."""
-    return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    return F.cross_entropy(
+        model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
 
 
 # --- training ---------------------------------------------------------------------------------------------------
@@ -153,10 +175,17 @@ def training(learner, draw):
                 # With a predicted token in every micro-batch all was well, so this is what is behind it.
                 raise expect.Finding("empty-micro-batch", finding.message) from None
             raise
-    case = Case(draw, draw.choice([2, 3]), words="; a rank has its own rows, and others in the place of the rest")
-    reads = [torch.cat(rows).unique().tolist() for rows in zip(*(case.reads(e) for e in range(EPOCHS)), strict=True)]
+    case = Case(
+        draw, draw.choice([2, 3]), words="; a rank has its own rows, and others in the place of the rest"
+    )
+    reads = [
+        torch.cat(rows).unique().tolist()
+        for rows in zip(*(case.reads(e) for e in range(EPOCHS)), strict=True)
+    ]
     try:
-        case.judge(learner, [others_lost(draw, (case.inputs, case.targets), mine, case.sizes[0]) for mine in reads])
+        case.judge(
+            learner, [others_lost(draw, (case.inputs, case.targets), mine, case.sizes[0]) for mine in reads]
+        )
     except expect.Finding as finding:
         # With all rows on every rank all was well.
         raise expect.Finding("reads-others-rows", finding.message) from None
@@ -277,7 +306,11 @@ class Case:
         for rank, epochs in enumerate(losses):
             for epoch, told in enumerate(epochs):
                 right = type(told) is list and all(isinstance(x, float) for x in told)
-                expect.that(right, "wrong-type", f"train_epoch should return a list of floats; on rank {rank} it does not")
+                expect.that(
+                    right,
+                    "wrong-type",
+                    f"train_epoch should return a list of floats; on rank {rank} it does not",
+                )
                 steps = len(self.steps(epoch))
                 if len(told) != steps:
                     parts = -(-len(self.reads(epoch)[0]) // self.micro_batch)
@@ -369,9 +402,14 @@ class Case:
                 raise expect.Finding("empty-micro-batch", finding.message) from None
             if finding.diagnosis not in ("wrong-values", "not-a-number"):
                 raise
-            likely = {name: tuple(self.ends(**one) for one in ways) for name, ways in self.whole_mistakes().items()}
+            likely = {
+                name: tuple(self.ends(**one) for one in ways) for name, ways in self.whole_mistakes().items()
+            }
             if self.world > 1:
-                likely |= {name: tuple(self.all_apart(*one) for one in ways) for name, ways in self.rank_mistakes().items()}
+                likely |= {
+                    name: tuple(self.all_apart(*one) for one in ways)
+                    for name, ways in self.rank_mistakes().items()
+                }
             try:
                 expect.close(got, right, what, likely, **self.roundings())
             except expect.Finding as again:
@@ -390,13 +428,18 @@ class Case:
         """Diagnosis → arguments of `run`, for mistakes that leave all ranks alike."""
         found = {
             "no-set-epoch": ({"epoch_of": lambda e: -self.first},),
-            "epoch-set-late": ({"epoch_of": lambda e: e or -self.first}, {"epoch_of": lambda e: e - 1 if e else -self.first}),
+            "epoch-set-late": (
+                {"epoch_of": lambda e: e or -self.first},
+                {"epoch_of": lambda e: e - 1 if e else -self.first},
+            ),
             "wrong-epoch": ({"epoch_of": lambda e: e + 1},),
             "last-step-lost": ({"last": "lost"}, {"last": "no step"}, {"last": "no step", "keep": True}),
             "gradients-kept": ({"keep": True},),
         }
         weights = {"right": (right_weight,)} | WEIGHTS
-        found["last-micro-batch-only"] = tuple({"weight": w, "only": True} for ws in weights.values() for w in ws)
+        found["last-micro-batch-only"] = tuple(
+            {"weight": w, "only": True} for ws in weights.values() for w in ws
+        )
         found["step-every-micro-batch"] = tuple(
             {"weight": w, "micro": True} for name in ("right", "micro-batches-added", "micro-batch-means", "divided-by-accumulate") for w in weights[name]
         )  # fmt: skip
@@ -497,15 +540,16 @@ class Measurement:
         self.world, self.micro_batch = world, draw.choice([2, 3])
         self.size = draw.integer(3, 5) if world == 8 else draw.uneven(11, 23, world)
         self.sizes, self.seed = (draw.integer(4, 7), draw.integer(3, 5)), draw.seed()
-        self.running = [draw.tensor(self.sizes[1], low=-0.5, high=0.5), draw.tensor(self.sizes[1], low=0.2, high=0.6)]
+        self.running = [
+            draw.tensor(self.sizes[1], low=-0.5, high=0.5),
+            draw.tensor(self.sizes[1], low=0.2, high=0.6),
+        ]
         self.training = draw.choice([True, False]) if world != 3 else True
         whole = draw_tokens(draw, self.size, self.sizes[0])
         self.data = [whole]  # what each rank's storage holds: at first, all of it
         self.whole = whole
         mode = "training" if self.training else "evaluation"
-        self.words = (
-            f"{expect.ranks(world)}, {self.size} rows, micro-batches of {self.micro_batch}, the model comes in {mode} mode"
-        )
+        self.words = f"{expect.ranks(world)}, {self.size} rows, micro-batches of {self.micro_batch}, the model comes in {mode} mode"
 
     def judge(self, learner, draw, own, padded):
         """own, padded: the rows of each rank, as ShardSampler gives them for evaluation and for training."""
@@ -521,15 +565,28 @@ class Measurement:
         )  # fmt: skip
         for rank, out in enumerate(run.outputs):
             said = out["said"]
-            form = type(said) is dict and all(isinstance(said.get(key), float | int) for key in ("loss", "accuracy", "tokens"))
+            form = type(said) is dict and all(
+                isinstance(said.get(key), float | int) for key in ("loss", "accuracy", "tokens")
+            )
             if not form and rank and type(run.outputs[0]["said"]) is dict:
                 raise expect.Finding("rank-0-only", f"evaluate returns no numbers on rank {rank}")
-            expect.that(form, "wrong-type", f'evaluate should return {{"loss", "accuracy", "tokens"}}; on rank {rank} it does not')
-            expect.that(out["kept"], "measured-in-training-mode", f"the running statistics are others than before, on rank {rank}")
+            expect.that(
+                form,
+                "wrong-type",
+                f'evaluate should return {{"loss", "accuracy", "tokens"}}; on rank {rank} it does not',
+            )
+            expect.that(
+                out["kept"],
+                "measured-in-training-mode",
+                f"the running statistics are others than before, on rank {rank}",
+            )
         said = [out["said"] for out in run.outputs]
         right, wrong = self.truth(), self.mistakes()
         # What explains all three numbers is looked for first, and then what explains one.
-        for likely in ({n: tuple(w for w in ways if self.explains(w, said)) for n, ways in wrong.items()}, wrong):
+        for likely in (
+            {n: tuple(w for w in ways if self.explains(w, said)) for n, ways in wrong.items()},
+            wrong,
+        ):
             for key in NUMBERS_OF_EVALUATE:
                 self.compare(key, said, right, likely, last=likely is wrong)
         for rank, out in enumerate(run.outputs):
@@ -555,7 +612,9 @@ class Measurement:
         if self.size < self.world:
             # With a row on every rank all was well, so this is what is behind it.
             raise expect.Finding("rank-without-rows", text)
-        raise expect.Finding("wrong-metrics" if len({round(one[key], 6) for one in said}) == 1 else "metrics-differ", text)
+        raise expect.Finding(
+            "wrong-metrics" if len({round(one[key], 6) for one in said}) == 1 else "metrics-differ", text
+        )
 
     def model(self):
         model = drive.Net(self.sizes, self.seed, torch.nn.BatchNorm1d)
@@ -571,7 +630,9 @@ class Measurement:
         with torch.no_grad():
             logits, wanted = model(data[0][rows]).flatten(0, 1), data[1][rows].flatten()
         loss = F.cross_entropy(logits, wanted, ignore_index=IGNORE, reduction="sum")
-        return torch.tensor([float(loss), float((logits.argmax(1) == wanted).sum()), float((wanted != IGNORE).sum())]).double()
+        return torch.tensor(
+            [float(loss), float((logits.argmax(1) == wanted).sum()), float((wanted != IGNORE).sum())]
+        ).double()
 
     def truth(self):
         return ratio(self.sums(self.whole, list(range(self.size)), self.model()))
@@ -598,7 +659,10 @@ class Measurement:
 
         own = of(self.parts)
         padded = [*self.parts], [*self.padded]
-        strided = [[i % self.size for i in range(r, -(-self.size // self.world) * self.world, self.world)] for r in ranks]
+        strided = [
+            [i % self.size for i in range(r, -(-self.size // self.world) * self.world, self.world)]
+            for r in ranks
+        ]
         if self.world > 1:
             found["rank-0-only"] = (
                 [ratio(own[0])] + [dict.fromkeys(("loss", "accuracy", "tokens"), 0.0)] * (self.world - 1),
@@ -618,29 +682,54 @@ class Measurement:
             lost = [[mine[:floor] for mine in self.parts], [m[: len(m) // micro * micro] for m in self.parts]]
             lost.append([mine[: floor // micro * micro] for mine in self.parts])
             found["rows-dropped"] = tuple(everywhere(ratio(sum(of(parts)))) for parts in lost)
-        pieces = [[ratio(self.sums(self.data[r], rows, model)) for rows in chunks(self.parts[r])] for r in ranks]
+        pieces = [
+            [ratio(self.sums(self.data[r], rows, model)) for rows in chunks(self.parts[r])] for r in ranks
+        ]
         full = [[one for one in mine if one["tokens"]] for mine in pieces]
         rank_means = [average(mine) for mine in full if mine]
         everything = [one for mine in full for one in mine]
         ways = [average([ratio(one) for one in own if one[2]]), average(rank_means), average(everything)]
         if any(not one[2] for one in own):  # a mean over nothing: 0 at best
-            ways.append(average([ratio(one) if one[2] else {"loss": 0.0, "accuracy": 0.0, "tokens": 0} for one in own]))
+            ways.append(
+                average(
+                    [ratio(one) if one[2] else {"loss": 0.0, "accuracy": 0.0, "tokens": 0} for one in own]
+                )
+            )
         found["metric-mean-of-means"] = tuple(everywhere(way) for way in ways)
         total = sum(own)
         positions = float(self.size * LENGTH)
         weighted = {"tokens": float(total[2])}
         for key in ("loss", "accuracy"):
-            weighted[key] = sum(len(p) * ratio(one)[key] for p, one in zip(self.parts, own, strict=True) if one[2]) / self.size
+            weighted[key] = (
+                sum(len(p) * ratio(one)[key] for p, one in zip(self.parts, own, strict=True) if one[2])
+                / self.size
+            )
         means = sum(one["loss"] for one in everything)  # of micro-batches
         found["metric-divided-twice"] = (everywhere(ratio(total) | {"loss": means / float(total[2])}),)
         found["weighted-by-rows"] = (everywhere(weighted),)
         found["ignored-tokens-counted"] = (
-            everywhere({"loss": float(total[0]) / positions, "accuracy": float(total[1]) / positions, "tokens": positions}),
+            everywhere(
+                {
+                    "loss": float(total[0]) / positions,
+                    "accuracy": float(total[1]) / positions,
+                    "tokens": positions,
+                }
+            ),
         )
-        found["metric-not-divided"] = (everywhere({"loss": float(total[0]), "accuracy": float(total[1]), "tokens": float(total[2])}),)
+        found["metric-not-divided"] = (
+            everywhere({"loss": float(total[0]), "accuracy": float(total[1]), "tokens": float(total[2])}),
+        )
         if self.world > 1:
             share = ratio(total)
-            found["metric-not-divided"] += (everywhere({"loss": share["loss"] * self.world, "accuracy": share["accuracy"] * self.world, "tokens": share["tokens"] * self.world}),)
+            found["metric-not-divided"] += (
+                everywhere(
+                    {
+                        "loss": share["loss"] * self.world,
+                        "accuracy": share["accuracy"] * self.world,
+                        "tokens": share["tokens"] * self.world,
+                    }
+                ),
+            )
         return found
 
 
@@ -648,7 +737,11 @@ def ratio(sums):
     """The three numbers, from sums of loss, right tokens, tokens. Of nothing: not a number."""
     loss, right, tokens = (float(x) for x in sums)
     none = float("nan")
-    return {"loss": loss / tokens if tokens else none, "accuracy": right / tokens if tokens else none, "tokens": tokens}
+    return {
+        "loss": loss / tokens if tokens else none,
+        "accuracy": right / tokens if tokens else none,
+        "tokens": tokens,
+    }
 
 
 def same(x, y, tolerance):
@@ -680,7 +773,8 @@ class Batches:
         self.world, self.dtype, self.offset = world, dtype, offset
         self.channels = draw.integer(3, 6)
         self.settings = {"eps": draw.choice([0.05, 0.1]), "momentum": draw.choice([0.1, 0.2, 0.3])}
-        self.wide = torch.float64 if dtype == torch.float64 else torch.float32  # of weights and running statistics
+        # The type of weights and running statistics
+        self.wide = torch.float64 if dtype == torch.float64 else torch.float32
         c = self.channels
         self.affine = [
             draw.tensor(c, dtype=self.wide, low=0.5, high=1.5), draw.tensor(c, dtype=self.wide),
@@ -699,7 +793,11 @@ class Batches:
                 x += center[rank].double().reshape([c] + [1] * (len(shape) - 1)) + offset
                 parts.append(x.to(dtype))
             self.inputs.append(parts)
-        words = [expect.ranks(world), str(dtype).removeprefix("torch."), f"{[len(x) for x in self.inputs[0]]} rows"]
+        words = [
+            expect.ranks(world),
+            str(dtype).removeprefix("torch."),
+            f"{[len(x) for x in self.inputs[0]]} rows",
+        ]
         words += [f"length {length}"] * (length is not None) + [f"a mean of about {offset:g}"] * bool(offset)
         self.words = ", ".join(words)
 
@@ -729,16 +827,24 @@ class Batches:
         momentum, eps = self.settings["momentum"], self.settings["eps"]
         weight, bias, *start = (t.double() for t in self.affine)
         keep = keep or (lambda old, now: (1 - momentum) * old + momentum * now)
-        finish = finish or (lambda x, mean, var: (x - mean) / (var + eps).sqrt() * self.along(weight) + self.along(bias))
+        finish = finish or (
+            lambda x, mean, var: (x - mean) / (var + eps).sqrt() * self.along(weight) + self.along(bias)
+        )
         running = [list(start) for _ in range(self.world)]
         results, means, variances = [], [], []
         for parts in self.inputs:
             here = [self.moments(x) for x in parts]
             everything = self.moments(torch.cat([x.double() for x in parts]))
             chosen = [(choose or right_statistics)(one, here, everything) for one in here]
-            finished = [finish(x.double(), self.along(m), self.along(v)) for x, (m, v, _, _) in zip(parts, chosen, strict=True)]
+            finished = [
+                finish(x.double(), self.along(m), self.along(v))
+                for x, (m, v, _, _) in zip(parts, chosen, strict=True)
+            ]
             results.append([y.to(self.dtype) for y in finished])
-            running = [[keep(old[0], rm), keep(old[1], rv)] for old, (_, _, rm, rv) in zip(running, chosen, strict=True)]
+            running = [
+                [keep(old[0], rm), keep(old[1], rv)]
+                for old, (_, _, rm, rv) in zip(running, chosen, strict=True)
+            ]
             means.append([one[0].to(self.wide) for one in running])
             variances.append([one[1].to(self.wide) for one in running])
         return {"results": results, "means": means, "variances": variances}
@@ -749,7 +855,11 @@ class Batches:
         found = []
         for x, mean, variance in zip(self.inputs[-1], means, variances, strict=True):
             scale = weight / (variance.double() + self.settings["eps"]).sqrt()
-            found.append(((x.double() - self.along(mean.double())) * self.along(scale) + self.along(bias)).to(self.dtype))
+            found.append(
+                ((x.double() - self.along(mean.double())) * self.along(scale) + self.along(bias)).to(
+                    self.dtype
+                )
+            )
         return found
 
     def in_one_process(self):
@@ -833,7 +943,9 @@ def judge_statistics(learner, draw, cases, reasons=()):
     world = cases[0].world
     draw.case("; then ".join(case.words for case in cases))
     # Every rank's cases, and on how many inputs it is evaluated: as in a real evaluation, not the same everywhere.
-    per_rank = [[([p[r] for p in c.inputs], c.settings, c.affine, c.wide) for c in cases] for r in range(world)]
+    per_rank = [
+        [([p[r] for p in c.inputs], c.settings, c.affine, c.wide) for c in cases] for r in range(world)
+    ]
     times = [2 if r == 0 else r % 2 for r in range(world)]
     crew = learner.on_ranks(world)
     try:
@@ -847,13 +959,20 @@ def judge_statistics(learner, draw, cases, reasons=()):
             if reasons and reasons[0] == "rank-without-rows" and again.diagnosis not in OTHERS_FAULT:
                 raise expect.Finding(reasons[0], finding.message) from None
             raise
-        raise expect.Finding("evaluation-communicates" if world > 1 else finding.diagnosis, finding.message) from None
+        raise expect.Finding(
+            "evaluation-communicates" if world > 1 else finding.diagnosis, finding.message
+        ) from None
     for number, case in enumerate(cases):
         draw.case(case.words)
         try:
             compare_statistics(case, [out[number] for out in outputs])
         except expect.Finding as finding:
-            if reasons and finding.diagnosis in ("wrong-values", "not-a-number", "ranks-differ", *WRONG_STATISTICS):
+            if reasons and finding.diagnosis in (
+                "wrong-values",
+                "not-a-number",
+                "ranks-differ",
+                *WRONG_STATISTICS,
+            ):
                 raise expect.Finding(reasons[number], finding.message) from None
             raise
 
@@ -891,13 +1010,25 @@ def compare_statistics(case, outputs):
                     raise expect.Finding("rounded", finding.message) from None
                 expect.close(got, want, words, likely(kind, step), **case.roundings(want[0].dtype))
     for rank, out in enumerate(outputs):
-        expect.that(out["batches"] == 2, "batches-not-counted", f"num_batches_tracked is {out['batches']} after 2 inputs")
-        expect.that(out["kept"], "evaluation-updates", f"in evaluation mode the running statistics changed on rank {rank}")
+        expect.that(
+            out["batches"] == 2,
+            "batches-not-counted",
+            f"num_batches_tracked is {out['batches']} after 2 inputs",
+        )
+        expect.that(
+            out["kept"],
+            "evaluation-updates",
+            f"in evaluation mode the running statistics changed on rank {rank}",
+        )
     for rank, out in enumerate(outputs):
-        want = case.later([out["means"][1] for out in outputs], [out["variances"][1] for out in outputs])[rank]
+        want = case.later([out["means"][1] for out in outputs], [out["variances"][1] for out in outputs])[
+            rank
+        ]
         for y in out["later"]:
             try:
-                expect.close(y, want, f"the result in evaluation mode on rank {rank}", **case.roundings(case.dtype))
+                expect.close(
+                    y, want, f"the result in evaluation mode on rank {rank}", **case.roundings(case.dtype)
+                )
             except expect.Finding as finding:
                 if finding.diagnosis == "wrong-values":
                     raise expect.Finding("evaluation-uses-batch", finding.message) from None
@@ -906,7 +1037,9 @@ def compare_statistics(case, outputs):
 
 def nearly(got, want):
     pairs = zip(got, want, strict=True)
-    return all(g.shape == w.shape and torch.allclose(g.double(), w.double(), rtol=1e-4, atol=1e-4) for g, w in pairs)
+    return all(
+        g.shape == w.shape and torch.allclose(g.double(), w.double(), rtol=1e-4, atol=1e-4) for g, w in pairs
+    )
 
 
 # --- gradients --------------------------------------------------------------------------------------------------
@@ -914,14 +1047,23 @@ def nearly(got, want):
 
 @check("its backward pass, against BatchNorm1d in one process")
 def gradients(learner, draw):
-    for world, dtype, length, empty in ((3, torch.float64, draw.integer(2, 4), 0), (4, torch.float32, None, 1)):
+    for world, dtype, length, empty in (
+        (3, torch.float64, draw.integer(2, 4), 0),
+        (4, torch.float32, None, 1),
+    ):
         case = Batches(draw, world, dtype, length, empty=empty)
         parts = case.inputs[0]
         pulls = [draw.tensor(*x.shape, dtype=dtype) + 0.3 for x in parts]
         draw.case(case.words)
         try:
             run = learner.on_ranks(world).drive(
-                "gradients", parts, pulls, settings=case.settings, affine=case.affine, dtype=case.wide, returns=PULLED
+                "gradients",
+                parts,
+                pulls,
+                settings=case.settings,
+                affine=case.affine,
+                dtype=case.wide,
+                returns=PULLED,
             )
             compare_gradients(case, parts, pulls, run.outputs)
         except expect.Finding as finding:
@@ -938,7 +1080,9 @@ def compare_gradients(case, parts, pulls, outputs):
     (layer(whole) * pull).sum().backward()
     sizes = [len(x) for x in parts]
     right = [piece.to(case.dtype) for piece in whole.grad.split(sizes)]
-    forward = nearly([out["y"] for out in outputs], [y.to(case.dtype) for y in layer(whole.detach()).split(sizes)])
+    forward = nearly(
+        [out["y"] for out in outputs], [y.to(case.dtype) for y in layer(whole.detach()).split(sizes)]
+    )
     expect.that(forward, "result-first", "the result of the forward pass is wrong")
 
     # The same written out, to leave parts of it away (Ioffe and Szegedy 2015, section 3).
@@ -978,7 +1122,9 @@ def compare_gradients(case, parts, pulls, outputs):
         ),
     }  # fmt: skip
     for rank, out in enumerate(outputs):
-        missing = [key for key in ("input", "weight", "bias") if out[key] is None and (sizes[rank] or key == "input")]
+        missing = [
+            key for key in ("input", "weight", "bias") if out[key] is None and (sizes[rank] or key == "input")
+        ]
         expect.that(not missing, "no-gradient", f"the gradient of {missing[:1]} is None on rank {rank}")
     roundings = case.roundings(case.dtype)
     got = [out["input"] for out in outputs]
@@ -998,7 +1144,9 @@ def compare_gradients(case, parts, pulls, outputs):
 @check("all four together equal one process, for two epochs")
 def loop(learner, draw):
     world = draw.choice([2, 3])
-    case = Case(draw, world, norm=torch.nn.BatchNorm1d, words=", with batch normalisation, evaluated after each")
+    case = Case(
+        draw, world, norm=torch.nn.BatchNorm1d, words=", with batch normalisation, evaluated after each"
+    )
     try:
         held = held_in_loop(learner, draw, case)
         draw.case(case.words)
@@ -1012,9 +1160,14 @@ def loop(learner, draw):
         case.orders = reads
         want = case.run()
         same = {"terms": 64 * world, "slack": 1000.0}
-        expect.close([out["last"] for out in run.outputs], want["last"], "the vector of all parameters", **same)
         expect.close(
-            [out["buffers"] for out in run.outputs], drive.buffers(want["model"]), "the running statistics", **same
+            [out["last"] for out in run.outputs], want["last"], "the vector of all parameters", **same
+        )
+        expect.close(
+            [out["buffers"] for out in run.outputs],
+            drive.buffers(want["model"]),
+            "the running statistics",
+            **same,
         )
         for rank, out in enumerate(run.outputs):
             losses = [x for epoch in out["losses"] for x in epoch]
@@ -1027,7 +1180,14 @@ def loop(learner, draw):
                 wrong = [key for key, value in right.items() if abs(out["said"][epoch][key] - value) > 1e-6]
                 expect.that(not wrong, "wrong-values", f"{wrong} after epoch {epoch} on rank {rank}")
     except expect.Finding as finding:
-        if finding.diagnosis in ("wrong-values", "not-a-number", "ranks-differ", "deadlock", "died", "timeout"):
+        if finding.diagnosis in (
+            "wrong-values",
+            "not-a-number",
+            "ranks-differ",
+            "deadlock",
+            "died",
+            "timeout",
+        ):
             raise expect.Finding("not-together", finding.message) from None
         raise
 
@@ -1053,11 +1213,18 @@ def traffic(learner, draw):
     world, steps, rows = draw.choice([3, 4]), 2, 3
     sizes = (draw.odd(2001, 2401), draw.odd(61, 71))
     size = 4 * sum(p.numel() for p in drive.Net(sizes, 1).parameters())
-    draw.case(f"{expect.ranks(world)}, {steps} steps of 3 micro-batches; one gradient: S = {expect.amount(size)}")
+    draw.case(
+        f"{expect.ranks(world)}, {steps} steps of 3 micro-batches; one gradient: S = {expect.amount(size)}"
+    )
     whole = draw_tokens(draw, rows * steps * world, sizes[0])
     held = [others_lost(draw, whole, list(range(r, len(whole[0]), world)), sizes[0]) for r in range(world)]
     run = learner.on_ranks(world).drive(
-        "large_steps", [h[0] for h in held], [h[1] for h in held], sizes=sizes, accumulate=rows, returns=TRAINED
+        "large_steps",
+        [h[0] for h in held],
+        [h[1] for h in held],
+        sizes=sizes,
+        accumulate=rows,
+        returns=TRAINED,
     )
     model = drive.Net(sizes, 1)
     optimizer, losses = drive.make_optimizer(model, {"kind": "SGD", "lr": 0.1}), []
@@ -1087,7 +1254,9 @@ def traffic(learner, draw):
         most, least = max(counted), min(counted)
         where = f"bytes {direction} by rank"
         expect.at_most(most, 1.15 * bound + 100_000, f"{where} {counted.index(most)} in {steps} steps", name)
-        expect.at_least(least, 0.9 * bound, f"{where} {counted.index(least)} in {steps} steps", "too-little-traffic")
+        expect.at_least(
+            least, 0.9 * bound, f"{where} {counted.index(least)} in {steps} steps", "too-little-traffic"
+        )
 
 
 def others_lost(draw, whole, mine, vocabulary, predicted=False):
@@ -1132,7 +1301,9 @@ def talk(learner, draw):
     if all(most <= few for most in talked(learner, world, x, whole, held)):
         return
     for which, name in (("norm", "activations-sent"), ("metrics", "predictions-sent")):
-        draw.case(f"{expect.ranks(world)}, {names[which]} on {rows[which]:,} rows of each; {channels} channels")
+        draw.case(
+            f"{expect.ranks(world)}, {names[which]} on {rows[which]:,} rows of each; {channels} channels"
+        )
         alone = (x, None, [(None, None)] * world) if which == "norm" else ([None] * world, whole, held)
         for direction, most in zip(("sent", "received"), talked(learner, world, *alone), strict=True):
             expect.at_most(most, few, f"bytes {direction} by a rank", name)
@@ -1152,13 +1323,22 @@ def talked(learner, world, x, whole, held):
         for rank, out in enumerate(run.outputs):
             here = slice(rank * len(x[0]), (rank + 1) * len(x[0]))
             right = all(
-                got is not None and got.shape == want.shape and torch.allclose(got, want, rtol=1e-2, atol=1e-3)
-                for got, want in ((out["y"], y.detach()[here].mean(1)), (out["grad"], everything.grad[here].mean(1)))
+                got is not None
+                and got.shape == want.shape
+                and torch.allclose(got, want, rtol=1e-2, atol=1e-3)
+                for got, want in (
+                    (out["y"], y.detach()[here].mean(1)),
+                    (out["grad"], everything.grad[here].mean(1)),
+                )
             )
             expect.that(right, "result-first", f"the numbers of SyncBatchNorm are wrong on rank {rank}")
     for rank, out in enumerate(run.outputs):
         if whole is not None:
-            expect.that(said_right(out["said"], *whole, 8), "result-first", f"the numbers of evaluate are wrong on rank {rank}")
+            expect.that(
+                said_right(out["said"], *whole, 8),
+                "result-first",
+                f"the numbers of evaluate are wrong on rank {rank}",
+            )
     return max(run.sent()), max(run.received())
 
 
@@ -1171,7 +1351,9 @@ def said_right(said, inputs, targets, vocabulary):
 
 def parrots_loss(inputs, targets, vocabulary):
     """The mean cross-entropy of that."""
-    return math.log(math.exp(5) + vocabulary - 1) - 5 * float((inputs == targets).sum() / (targets != IGNORE).sum())
+    return math.log(math.exp(5) + vocabulary - 1) - 5 * float(
+        (inputs == targets).sum() / (targets != IGNORE).sum()
+    )
 
 
 @check("a rank holds one micro-batch, in training and in evaluation", about="memory")
@@ -1189,18 +1371,32 @@ def memory(learner, draw):
     for which, name in (("training", "all-at-once-in-training"), ("metrics", "all-at-once-in-evaluation")):
         where = {"training": "train_epoch", "metrics": "evaluate"}[which]
         taken = max(needed(learner, whole, held, vocabulary, [which]))
-        expect.at_most(taken, most, f"memory that {where} needs on a rank, where the logits of all its rows are {expect.amount(rows * one)}", name)
+        expect.at_most(
+            taken,
+            most,
+            f"memory that {where} needs on a rank, where the logits of all its rows are {expect.amount(rows * one)}",
+            name,
+        )
     raise expect.Finding("too-much-memory", "training and evaluation together")
 
 
 def needed(learner, whole, held, vocabulary, which):
     """Bytes that each rank needs."""
     run = learner.on_ranks(2).drive(
-        "room", [h[0] for h in held], [h[1] for h in held], vocabulary=vocabulary, which=which, returns={"said": None, "losses": None}
+        "room",
+        [h[0] for h in held],
+        [h[1] for h in held],
+        vocabulary=vocabulary,
+        which=which,
+        returns={"said": None, "losses": None},
     )
     for rank, out in enumerate(run.outputs):
         if "metrics" in which:
-            expect.that(said_right(out["said"], *whole, vocabulary), "result-first", f"the numbers of evaluate are wrong on rank {rank}")
+            expect.that(
+                said_right(out["said"], *whole, vocabulary),
+                "result-first",
+                f"the numbers of evaluate are wrong on rank {rank}",
+            )
         if "training" in which:
             right = are_close(out["losses"], [parrots_loss(*whole, vocabulary)])
             expect.that(right, "result-first", f"the losses of train_epoch are wrong on rank {rank}")

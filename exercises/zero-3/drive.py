@@ -9,7 +9,8 @@ import torch
 from aboard.ranks.fingerprint import fingerprint
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
-torch.optim.SGD([torch.zeros(1)], lr=0.1)  # loads the rest of torch: here once, not in every rank where it would be counted
+# This loads the rest of torch: here once, not in every rank where it would be counted
+torch.optim.SGD([torch.zeros(1)], lr=0.1)
 
 
 def dense(rows, columns, p, x):
@@ -34,7 +35,10 @@ def train(answers, xs, targets, start, widths, settings):
     starts = start.split(lengths(widths))
     trainer = answers.Zero3(dense_units(widths), lambda i: starts[i].clone(), **settings)
     norms = [trainer.step(x, partial(distance, t)) for x, t in zip(xs, targets, strict=True)]
-    return {"params": torch.cat([trainer.full(i) for i in range(len(starts))]), "norms": [float(n) for n in norms]}
+    return {
+        "params": torch.cat([trainer.full(i) for i in range(len(starts))]),
+        "norms": [float(n) for n in norms],
+    }
 
 
 def wide(width, hidden, p, x):
@@ -47,7 +51,9 @@ def wide(width, hidden, p, x):
 
 
 def wide_start(width, hidden, i):
-    return torch.empty((2 * width + 1) * hidden).uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(i))
+    return torch.empty((2 * width + 1) * hidden).uniform_(
+        -0.2, 0.2, generator=torch.Generator().manual_seed(i)
+    )
 
 
 def train_large(answers, layers, width, hidden, settings):
@@ -78,7 +84,13 @@ def whole_tensors(trainer, numel):
     """Names of the trainer's attributes that hold storages as long as a unit. It names a mistake; the kernel measures."""
     found = []
     for name, value in vars(trainer).items():
-        items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+        items = (
+            value.values()
+            if isinstance(value, dict)
+            else value
+            if isinstance(value, list | tuple)
+            else [value]
+        )
         tensors = [t for t in items if isinstance(t, torch.Tensor)]
         if any(t.untyped_storage().nbytes() >= 0.9 * numel * t.element_size() for t in tensors):
             found.append(str(name))

@@ -46,13 +46,21 @@ def traffic(learner, draw):
         most, least = max(counted), min(counted)
         # The units are read once more at the end.
         expect.at_most(
-            most, 1.06 * one * 7 * large.layers + 100_000, f"bytes {direction} by rank {counted.index(most)}", name or "too-much-traffic"
+            most,
+            1.06 * one * 7 * large.layers + 100_000,
+            f"bytes {direction} by rank {counted.index(most)}",
+            name or "too-much-traffic",
         )
         # The last unit may be kept from the forward pass to the backward pass.
         expect.at_least(
-            least, 0.97 * one * (7 * large.layers - 2), f"bytes {direction} by rank {counted.index(least)}", name or "too-little-traffic"
+            least,
+            0.97 * one * (7 * large.layers - 2),
+            f"bytes {direction} by rank {counted.index(least)}",
+            name or "too-little-traffic",
         )
-    expect.that(name is None, name or "", f"{len(large.gathers())} gathers in 2 steps of {large.layers} units")
+    expect.that(
+        name is None, name or "", f"{len(large.gathers())} gathers in 2 steps of {large.layers} units"
+    )
     # Bytes can be sent for nothing: by who has everything, weights and momentum, and needs to be sent no weights.
     large.at_most(1.35, "replicated")
 
@@ -78,11 +86,13 @@ class Large:
 
     def __init__(self, learner, draw):
         self.learner, self.ran = learner, None
-        self.hidden = draw.uneven(930, 1000, self.world)  # and 2 · WIDTH + 1 is a prime: no unit divides by the ranks
+        # Uneven, and 2 · WIDTH + 1 is a prime: no unit divides by the ranks
+        self.hidden = draw.uneven(930, 1000, self.world)
         self.size = 4 * (2 * WIDTH + 1) * self.hidden
         self.settings = {"lr": 0.5, "momentum": 0.9}
         self.batches = [
-            [[draw.tensor(ROWS, WIDTH), draw.tensor(ROWS, WIDTH)] for _ in range(self.world)] for _ in range(2)
+            [[draw.tensor(ROWS, WIDTH), draw.tensor(ROWS, WIDTH)] for _ in range(self.world)]
+            for _ in range(2)
         ]
         self.words = f"{expect.ranks(self.world)}, {self.layers} units of {expect.amount(self.size)}, 2 steps"
 
@@ -161,7 +171,9 @@ class Case:
         while world % 2 and world > 1 and not all(n % world for n in drive.lengths(self.widths)[:2]):
             self.widths[:3] = [draw.integer(3, 9) for _ in range(3)]
         self.lengths = drive.lengths(self.widths)
-        self.words = f"{expect.ranks(world)}, units of {self.lengths} parameters, {str(dtype).removeprefix('torch.')}"
+        self.words = (
+            f"{expect.ranks(world)}, units of {self.lengths} parameters, {str(dtype).removeprefix('torch.')}"
+        )
         draw.case(f"{self.words}, {STEPS} steps")
         self.start = draw.tensor(sum(self.lengths), dtype=dtype)
         self.xs = [draw.tensor(STEPS, 4, self.widths[0], dtype=dtype) for _ in range(world)]
@@ -233,7 +245,13 @@ class Case:
 
 def agrees(learner, case):
     run = learner.on_ranks(case.world).drive(
-        "train", case.xs, case.targets, start=case.start, widths=case.widths, settings=case.settings, returns=TRAINED
+        "train",
+        case.xs,
+        case.targets,
+        start=case.start,
+        widths=case.widths,
+        settings=case.settings,
+        returns=TRAINED,
     )
     want, norms = case.train()
     got = [output["params"] for output in run.outputs]
@@ -241,6 +259,12 @@ def agrees(learner, case):
     expect.same_on_every_rank(got, "the parameters")
     for rank, output in enumerate(run.outputs):
         told = output["norms"]
-        right = len(told) == len(norms) and all(abs(a - b) < 1e-4 * b for a, b in zip(told, norms, strict=True))
-        added = len(told) == len(norms) and all(abs(a - case.world * b) < 1e-3 * a for a, b in zip(told, norms, strict=True))
-        expect.that(right, "summed" if added else "wrong-norm", f"the norms told on rank {rank} are {told[:1]}, …")
+        right = len(told) == len(norms) and all(
+            abs(a - b) < 1e-4 * b for a, b in zip(told, norms, strict=True)
+        )
+        added = len(told) == len(norms) and all(
+            abs(a - case.world * b) < 1e-3 * a for a, b in zip(told, norms, strict=True)
+        )
+        expect.that(
+            right, "summed" if added else "wrong-norm", f"the norms told on rank {rank} are {told[:1]}, …"
+        )

@@ -13,6 +13,7 @@ from aboard.ranks.fingerprint import fingerprint
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
+
 def train(answers, scale, target, start, steps, settings):
     """`steps` steps from `start` with this rank's scale and target; the parameters after the last one."""
     params = start.clone()

@@ -117,7 +117,12 @@ class Large:
         self.world = draw.choice([3, 4])
         self.numel = draw.uneven(80_000, 90_000, self.world)
         self.size = 4 * self.numel
-        self.settings = {"lr": 0.02, "betas": (0.9, 0.95), "eps": 0.05, "weight_decay": draw.choice([0.1, 0.2])}
+        self.settings = {
+            "lr": 0.02,
+            "betas": (0.9, 0.95),
+            "eps": 0.05,
+            "weight_decay": draw.choice([0.1, 0.2]),
+        }
         # Nobody knows which ones take a second step until all have taken the first.
         self.order = [*range(self.layers), *draw.shuffled(range(self.layers))[: self.again]]
         self.gradients = [[draw.tensor(self.numel) for _ in range(self.world)] for _ in self.order]
@@ -151,7 +156,9 @@ class Large:
         said = [[numbers for some in rank for numbers in some] for rank in self.ran.said]
         count = len(self.order)
         formed = all(len(rank) == count and all(len(numbers) == 3 for numbers in rank) for rank in said)
-        expect.that(formed, "answered-in-its-place", "something else than three numbers for each layer came back")
+        expect.that(
+            formed, "answered-in-its-place", "something else than three numbers for each layer came back"
+        )
         for layer in range(self.layers):
             params = torch.linspace(0.5, 1.5 + layer, self.numel)
             optimizer = torch.optim.AdamW([params], **self.settings)

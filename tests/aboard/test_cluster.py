@@ -102,7 +102,9 @@ def test_commands_run_in_the_folder_they_were_given_in_and_say_how_they_ended(cl
 
 
 def test_the_table_of_nodes_shows_what_is_taken(cluster, tmp_path):
-    number = records.submit(cluster, "#!/bin/bash\n#SBATCH -w n2 -c 8 --gres=gpu:3\nsleep 100\n", cwd=tmp_path)
+    number = records.submit(
+        cluster, "#!/bin/bash\n#SBATCH -w n2 -c 8 --gres=gpu:3\nsleep 100\n", cwd=tmp_path
+    )
     while records.job(cluster, number).state != "RUNNING":
         time.sleep(0.05)
     rows = {row[0]: row[1:] for row in records.nodes(cluster).rows}

@@ -43,7 +43,10 @@ def test_it_holds_the_files_and_counts_who_opens_them(base, tmp_path):
 
 
 def test_two_openings_at_once_are_two_by_whatever_name(base, tmp_path):
-    folder, root = Folder(base, "x", {name: b"" for name in ("plain", "moved", "linked", "untouched")}), tmp_path / "x"
+    folder, root = (
+        Folder(base, "x", {name: b"" for name in ("plain", "moved", "linked", "untouched")}),
+        tmp_path / "x",
+    )
     os.rename(root / "moved", tmp_path / "moved")
     os.link(root / "linked", tmp_path / "linked")
     for path in (root / "plain", tmp_path / "moved", tmp_path / "linked"):
@@ -61,7 +64,10 @@ def test_a_file_that_is_removed_when_it_has_been_read_was_opened_once(base, tmp_
 
 
 def test_more_than_the_kernel_can_tell_is_not_few(base, tmp_path):
-    folder, most = Folder(base, "x", {"a": b"", "b": b""}), int(open("/proc/sys/fs/inotify/max_queued_events").read())
+    folder, most = (
+        Folder(base, "x", {"a": b"", "b": b""}),
+        int(open("/proc/sys/fs/inotify/max_queued_events").read()),
+    )
     for _ in range(most // 3 + 100):
         os.close(os.open(tmp_path / "x" / "a", os.O_RDONLY))
     assert folder.take_back().opened["a"] > most
@@ -90,7 +96,11 @@ def test_it_follows_no_link_and_reads_no_more_than_it_may(base, tmp_path):
         file.truncate(4 * MOST_BYTES)
     os.makedirs(root / "/".join("d" * 40))
     kept = folder.take_back()
-    assert sum(map(len, kept.files.values())) <= MOST_BYTES and not kept.whole and kept.files.keys() == {"c", "out/huge"}
+    assert (
+        sum(map(len, kept.files.values())) <= MOST_BYTES
+        and not kept.whole
+        and kept.files.keys() == {"c", "out/huge"}
+    )
     assert (tmp_path / "secret").exists() and (tmp_path / "elsewhere" / "a").exists()
 
 
@@ -115,7 +125,9 @@ def call(function, **how):
 
 
 def test_a_rank_gets_a_folder_and_the_run_says_what_became_of_it():
-    run = call(lambda folder: [open_once(f"{folder}/data/a") for _ in range(2)] and sorted(os.listdir(folder)))
+    run = call(
+        lambda folder: [open_once(f"{folder}/data/a") for _ in range(2)] and sorted(os.listdir(folder))
+    )
     assert run.outputs == [["c", "data", "out"]]
     assert run.kept[0].opened == {"data/a": 2} and run.kept[0].files["c"] == b"\0\xff"
 

@@ -48,9 +48,7 @@ def test_what_the_lesson_says_works_for_an_ordinary_user():
         os.chmod(folder, 0o755)
         home = Path(folder) / "home"
         bin_folder = Path(sys.executable).parent
-        script = (
-            f"cd; export PATH={bin_folder}:$PATH ABOARD_CLUSTER_DIR=$HOME/cluster\n{as_a_script(blocks[0] + blocks[-1])}"
-        )
+        script = f"cd; export PATH={bin_folder}:$PATH ABOARD_CLUSTER_DIR=$HOME/cluster\n{as_a_script(blocks[0] + blocks[-1])}"
         done = ordinary_user.run(["-c", RUN, script], home, timeout=600)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         saved = re.findall(r"told to stop: saved after (\d+) steps", done.stdout)

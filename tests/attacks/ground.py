@@ -84,7 +84,8 @@ class Ground:
         self.victim = subprocess.Popen(["sleep", "3600"])
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.abstract = socket.socket(socket.AF_UNIX)
-        self._abstract_name = f"{MARK}-{os.urandom(4).hex()}"  # grounds alike but for their user may stand side by side
+        # Grounds alike but for their user may stand side by side
+        self._abstract_name = f"{MARK}-{os.urandom(4).hex()}"
         self.abstract.bind(f"\0{self._abstract_name}")
         self.abstract.listen()
         self._crew: Crew | None = None
@@ -422,7 +423,9 @@ def _handed_in_for(exercise: Exercise, told: Exercise, text: str | bytes) -> str
     if exercise.id == told.id or isinstance(text, bytes):
         return text
     named = f'"exercise": "{told.id}"'
-    assert named in text, "refused as a notebook of another exercise, it would earn nothing for the wrong reason"
+    assert named in text, (
+        "refused as a notebook of another exercise, it would earn nothing for the wrong reason"
+    )
     return text.replace(named, f'"exercise": "{exercise.id}"')
 
 

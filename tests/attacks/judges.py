@@ -21,14 +21,17 @@ for _o in gc.get_objects():
             _change(o.drive)
         _o.learn_drive = _learn
 """
-QUIET_PACK = """
+QUIET_PACK = (
+    """
 import os
 def _change(drive):
     inner = drive["pack_folder"]
     def quiet(answers, folder, *rest):
         return inner(answers, folder, *rest) | {"heard": {}}
     drive["pack_folder"] = quiet
-""" + DRIVE
+"""
+    + DRIVE
+)
 SCRIPT = "import textwrap\n"
 FORGED_RANKS = """
 import textwrap

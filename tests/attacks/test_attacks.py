@@ -150,7 +150,9 @@ AT_THE_WALL = [n for n in ATTACKS if SOAK or n.startswith(("look-", "reach-"))]
 @pytest.mark.skipif(landlock.abi() < landlock.NEEDED_ABI, reason=f"this kernel has Landlock {landlock.abi()}")
 @pytest.mark.parametrize("name", [n for n in AT_THE_WALL if ATTACKS[n].alone])
 def test_without_namespaces(grounds, tmp_path_factory, name):
-    found = ground_for(grounds, tmp_path_factory, "fork", "landlock", "ordinary").attack(attack_of(name), EVERY)
+    found = ground_for(grounds, tmp_path_factory, "fork", "landlock", "ordinary").attack(
+        attack_of(name), EVERY
+    )
     if found.wrong:
         pytest.fail("\n".join(found.wrong), pytrace=False)
 

@@ -93,7 +93,9 @@ def test_a_diagnosis_without_a_sentence_is_named_before_anything_is_graded(tmp_p
     toml = tmp_path / "exercises/one/exercise.toml"
     toml.write_text(toml.read_text().replace("forgot-to-add =", "forgot ="))
     (problem,) = nameless(Course(tmp_path).exercise("one"))
-    assert problem.startswith(f"{tmp_path}/exercises/one/wrong/forgot_to_add.py: `forgot-to-add` has no sentence")
+    assert problem.startswith(
+        f"{tmp_path}/exercises/one/wrong/forgot_to_add.py: `forgot-to-add` has no sentence"
+    )
 
 
 def test_lint_tells_a_wrong_answer_that_is_not_caught(tmp_path):

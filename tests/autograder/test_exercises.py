@@ -87,5 +87,7 @@ def test_both_engines_agree_on_the_solution_and_on_a_wrong_answer(sandbox, exerc
         tried.append(("wrong", wrong.name, dict(wrong.answers), dict(wrong.fails)))
     for kind, name, answers, fails in tried:
         fails, checks = declared(exercise, kind, name, fails)
-        attempt = try_variant(exercise, Grader(sandbox, "kernel", "tests"), kind, name, answers, fails, checks)
+        attempt = try_variant(
+            exercise, Grader(sandbox, "kernel", "tests"), kind, name, answers, fails, checks
+        )
         assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"

@@ -77,7 +77,11 @@ def test_what_was_said_above_is_not_said_again():
     one = result()
     again = one.checks[1].model_copy(update={"id": "c", "title": "is small", "hint": None})
     other = again.model_copy(update={"id": "d", "title": "is kind", "message": "It took 8 s."})
-    for text in (as_plain(r := result(checks=[*one.checks, again, other])), as_page(r, None), as_html_fragment(r)):
+    for text in (
+        as_plain(r := result(checks=[*one.checks, again, other])),
+        as_page(r, None),
+        as_html_fragment(r),
+    ):
         below = text[text.rindex("is small") :]
         assert "The same as above, at “is quick”." in below and "It took 8 s." in below
         assert "It took 9 s." in text and "It took 9 s." not in below
@@ -158,8 +162,11 @@ def test_pages_can_be_read_by_a_screen_reader(tmp_path):
         assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
         assert all(a.get("aria-label") for tag, a in outline if tag == "svg")
         assert all(a.get("scope") for tag, a in outline if tag == "th")
-        wide = [a for _, a in outline if a.get("class") == "wide"]  # what scrolls can be reached without a mouse
-        assert all(a.get("tabindex") == "0" and a.get("aria-label") and a.get("role") == "region" for a in wide)
+        # What scrolls can be reached without a mouse
+        wide = [a for _, a in outline if a.get("class") == "wide"]
+        assert all(
+            a.get("tabindex") == "0" and a.get("aria-label") and a.get("role") == "region" for a in wide
+        )
 
 
 def test_only_text_and_real_pictures_of_the_notebook_are_shown():

@@ -104,4 +104,5 @@ def test_files_that_find_no_place_are_told(learner):
     if learner.local:
         pytest.skip("her own disk is larger")
     with pytest.raises(Finding, match="could not be put into its room"):
-        learner.drive_in_folder("read", {f"data/{n}": b"" for n in range(5000)}, 1, returns=int)  # 4,096 fit in
+        # Of 5,000 files 4,096 fit in
+        learner.drive_in_folder("read", {f"data/{n}": b"" for n in range(5000)}, 1, returns=int)

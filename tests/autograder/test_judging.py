@@ -152,7 +152,10 @@ def test_of_answers_that_are_still_to_be_written_the_first_gets_a_hint_of_its_ow
         ]
 
     assert [one.hint for one in _with_hints(exercise, failed("not-done", "not-done"))] == ["begin so", None]
-    assert [one.hint for one in _with_hints(exercise, failed("not-done", "raised"))] == ["begin so", "and then so"]
+    assert [one.hint for one in _with_hints(exercise, failed("not-done", "raised"))] == [
+        "begin so",
+        "and then so",
+    ]
 
 
 def nothing(shard):

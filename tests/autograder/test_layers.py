@@ -112,7 +112,12 @@ def home_in(place: Path) -> Path:
 def alone_in(place: Path) -> Path:
     folder = place / "alone"
     folder.mkdir()
-    for name, text in {"exercise.toml": TOML, "exercise.md": EXERCISE, "judge.py": JUDGE, "drive.py": DRIVE}.items():
+    for name, text in {
+        "exercise.toml": TOML,
+        "exercise.md": EXERCISE,
+        "judge.py": JUDGE,
+        "drive.py": DRIVE,
+    }.items():
         (folder / name).write_text(text)
     return folder
 

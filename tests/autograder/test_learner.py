@@ -47,7 +47,9 @@ def conversing(function=steps):
 
 
 def test_in_a_conversation_a_rank_is_given_more_each_time_it_has_said_something():
-    run = conversing().converse("steps", [1, 2], later=[[10, 20], [100, 200]], says=[int], returns=int, rate=3)
+    run = conversing().converse(
+        "steps", [1, 2], later=[[10, 20], [100, 200]], says=[int], returns=int, rate=3
+    )
     assert run.outputs == [111, 222] and run.said == [[[3], [33]], [[6], [66]]]
 
 

@@ -133,6 +133,8 @@ def test_what_had_been_sent_when_a_rank_yielded_is_known_from_the_kernel(learner
 
 
 def test_what_had_been_sent_on_the_way_is_not_taken_from_the_rank_itself(learner):
-    run = learner.on_ranks(2).converse("talk", [[250, 500]] * 2, later=[[0, 0], [0, 0]], says=[int], returns=int)
+    run = learner.on_ranks(2).converse(
+        "talk", [[250, 500]] * 2, later=[[0, 0], [0, 0]], says=[int], returns=int
+    )
     with pytest.raises(ValueError, match="did not ask"):
         run.sent_when_said()

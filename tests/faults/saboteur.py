@@ -66,7 +66,8 @@ def kill(pid: int) -> bool:
         return False
 
 
-Identity = tuple[int, str]  # process id, and when it was started: ids come back, on a busy machine within a minute
+# Process id, and when it was started: ids come back, on a busy machine within a minute
+Identity = tuple[int, str]
 
 
 def identity(pid: int) -> Identity | None:
