@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 from autograder.sandbox import kernel as k
 from autograder.sandbox import landlock, seccomp
-from autograder.sandbox.account import below, process_tree
 from autograder.sandbox.ending import END_S
 from autograder.sandbox.outer import python_folders
 from autograder.sandbox.room import be_agent, close_all_but
@@ -52,6 +51,9 @@ def open_confined_room(channel: socket.socket, limits: dict[str, Any], scratch: 
 
 def _keep(channel: socket.socket, limits: dict[str, Any], scratch: str) -> NoReturn:
     """The room's keeper: our code only. Orphans come to it, and when the agent or the server ends, so does all else."""
+    k.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
+    landlock.keep_signals_in()
+    _see_that_signals_stay_in()
 
     def end(*_: object) -> NoReturn:
         _end_all_of_mine()
@@ -64,7 +66,6 @@ def _keep(channel: socket.socket, limits: dict[str, Any], scratch: str) -> NoRet
     agent = os.fork()
     if agent == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        k.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
         limits = limits | {"processes": limits["processes"] + _processes_of_mine()}
         be_agent(channel, limits, scratch, lambda: _confine(scratch))
     channel.close()
@@ -75,15 +76,27 @@ def _keep(channel: socket.socket, limits: dict[str, Any], scratch: str) -> NoRet
             os._exit(os.waitstatus_to_exitcode(ended) & 0xFF)
 
 
+def _see_that_signals_stay_in() -> None:
+    """OSError unless the server that this process was forked from is out of its reach."""
+    try:
+        os.kill(os.getppid(), 0)
+    except PermissionError:
+        return
+    raise OSError("signals are not kept in")
+
+
 def _end_all_of_mine() -> None:
-    """Kill and bury everything that descends from this process, which orphans come to."""
+    """Kill and bury everything that descends from this process, which orphans come to.
+
+    However fast it forks: the kernel kills all that this process may reach before any of them can fork again, and what it
+    may reach is what has come of it since its signals were kept in.
+    """
     deadline = time.monotonic() + END_S
     while time.monotonic() < deadline:
-        for pid in below(os.getpid(), process_tree()):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass  # nobody is left
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

@@ -6,18 +6,15 @@ import os
 import signal
 import time
 
-from autograder.sandbox.account import Room, below, children, process_tree
+from autograder.sandbox.account import Room, children, process_tree
 
 END_S = 5.0
 
 
 def end(room: Room) -> None:
-    """Kill all that runs in `room`."""
-    if room.scratch:
-        _end_confined(room.init)
-        return
+    """Kill all that runs in `room`: the kernel does, or, where the room has no namespace, its keeper."""
     try:
-        os.kill(room.init, signal.SIGKILL)  # process 1 of its namespace: the kernel kills the rest
+        os.kill(room.init, signal.SIGTERM if room.scratch else signal.SIGKILL)
     except ProcessLookupError:
         pass
 
@@ -30,22 +27,6 @@ def end_at_once(room: Room) -> None:
         except (ProcessLookupError, PermissionError):
             pass
     end(room)
-
-
-def _end_confined(keeper: int) -> None:
-    """Kill everything in the room, its keeper last. Whatever forks meanwhile is found in the next round."""
-    deadline = time.monotonic() + END_S
-    while (inside := below(keeper, process_tree())) and time.monotonic() < deadline:
-        for signal_number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in inside:
-                try:
-                    os.kill(pid, signal_number)
-                except ProcessLookupError:
-                    pass
-    try:
-        os.kill(keeper, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def end_orphans(known: set[int]) -> None:

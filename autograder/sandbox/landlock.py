@@ -21,7 +21,8 @@ ALL_FILES = (
 ) - 1  # every file right of ABI 5: the above, write, remove, make, refer, truncate, ioctl on devices
 FILE_ONLY = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # rights that a rule on a single file may hold
 ALL_TCP = 1 << 0 | 1 << 1  # bind, connect
-ALL_SCOPES = 1 << 0 | 1 << 1  # abstract unix sockets, signals
+SIGNALS = 1 << 1
+ALL_SCOPES = 1 << 0 | SIGNALS  # and abstract unix sockets
 
 
 def abi() -> int:
@@ -34,10 +35,7 @@ def restrict(readable: list[str], writable: list[str]) -> None:
 
     Paths that do not exist are passed over. Needs `no_new_privs`. OSError when the kernel refuses.
     """
-    attributes = struct.pack("=QQQ", ALL_FILES, ALL_TCP, ALL_SCOPES)
-    ruleset = _call(
-        CREATE_RULESET, ctypes.c_char_p(attributes), ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)
-    )
+    ruleset = _ruleset(ALL_FILES, ALL_TCP, ALL_SCOPES)
     for paths, rights in ((readable, READ), (writable, ALL_FILES)):
         for path in paths:
             try:
@@ -48,6 +46,25 @@ def restrict(readable: list[str], writable: list[str]) -> None:
             rule = struct.pack("=Qi", allowed, fd)  # struct landlock_path_beneath_attr, packed
             _call(ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), ctypes.c_char_p(rule), ctypes.c_uint32(0))
             os.close(fd)
+    _enter(ruleset)
+
+
+def keep_signals_in() -> None:
+    """From now on, signals of this process and its descendants reach these alone; nothing else is given up.
+
+    Needs `no_new_privs`. OSError when the kernel refuses.
+    """
+    _enter(_ruleset(0, 0, SIGNALS))
+
+
+def _ruleset(files: int, tcp: int, scopes: int) -> int:
+    attributes = struct.pack("=QQQ", files, tcp, scopes)
+    return _call(
+        CREATE_RULESET, ctypes.c_char_p(attributes), ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)
+    )
+
+
+def _enter(ruleset: int) -> None:
     _call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
     os.close(ruleset)
 
