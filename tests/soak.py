@@ -113,7 +113,7 @@ def page(data: dict[str, Any]) -> str:
     """The tables of the security page."""
     lines = ["| what | run | went wrong | minutes | when |", "|---|---:|---:|---:|---|"]
     lines += [
-        f"| {part.about} | {found['run']:,} | {found['failed']} | {found['seconds'] / 60:.0f} | {found['date']} |"
+        f"| {part.about} | {found['run']:,} | {found['failed']} | {found['seconds'] / 60:.0f} | {_in_one_line(found['date'])} |"
         for key, part in LONG.items()
         if (found := data.get(key))
     ]
@@ -127,10 +127,14 @@ def page(data: dict[str, Any]) -> str:
         ]
         lines += [
             f"| `{exercise}` | {found['runs']} | {found['run']:,} | {len(found['changed'])} "
-            f"| {found['since']} | {found['date']} |"
+            f"| {_in_one_line(found['since'])} | {_in_one_line(found['date'])} |"
             for exercise, found in linted.items()
         ]
     return "\n".join([*lines, "", f"Measured on {data['machine']}.", ""])
+
+
+def _in_one_line(date: str) -> str:
+    return date.replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def keep(found: dict[str, Any], *place: str) -> None:
