@@ -33,9 +33,10 @@ def chunks(learner, draw):
 def result(learner, draw):
     dtypes = draw.shuffled(DTYPES)
     for i, world in enumerate(WORLDS):
-        dtype = dtypes[i % len(dtypes)]
-        sum_arrives(learner, draw, world, (draw.uneven(world + 1, 4099, world),), dtype)
-    sum_arrives(learner, draw, 3, (draw.integer(2, 7), draw.odd(3, 31)), torch.float32)
+        shape = (draw.uneven(world + 1, 4099, world),)
+        if world == 3:  # a matrix, whose rows and columns cannot be shared evenly either
+            shape = (draw.uneven(2, 7, world), draw.uneven(3, 600, world))
+        sum_arrives(learner, draw, world, shape, dtypes[i % len(dtypes)])
     sum_arrives(learner, draw, 4, (draw.integer(1, 3),), torch.float32)
 
 
