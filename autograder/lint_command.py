@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from autograder.errors import UserError
-from autograder.exercise import Course
+from autograder.errors import SandboxError, UserError
+from autograder.exercise import Course, Exercise
 from autograder.lint import Attempt, Report, lint
 
 
@@ -14,7 +16,7 @@ def lint_course(
     course: Course, ids: list[str] | None, engine: str, seed: str | None, jobs: int, console: Any | None
 ) -> list[Report]:
     """Reports on the exercises `ids` (all when None), tried `jobs` answers at a time; printed as they come when there is a
-    console."""
+    console. UserError when there is nothing to lint or nowhere to do it."""
     from autograder.lint_pool import Pool
 
     if engine not in ("fork", "kernel"):
@@ -22,27 +24,33 @@ def lint_course(
     exercises = [course.exercise(i) for i in ids] if ids else course.exercises()
     if not exercises:
         raise UserError(f"There are no exercises in {course.exercises_folder}.")
-    reports = []
     ranks = max(e.limits.ranks for e in exercises)
-    with Pool(course, ranks, engine, seed or secrets.token_hex(8), jobs) as pool:
-        # All at once: no core waits for the end of one
-        asked = [pool.ask(exercise) for exercise in exercises]
-        for exercise, attempts in zip(exercises, asked, strict=True):
-            if console:
-                console.print(f"\n{exercise.id}: {exercise.title}", markup=False)
-
-            def show(attempt: Attempt) -> None:
-                if console:
-                    console.print(_line(attempt), markup=False, soft_wrap=True)
-
-            report = lint(exercise, attempts, show)
-            reports.append(report)
-            if console:
-                for problem in report.problems:
-                    console.print(f"  ✗ {problem}", markup=False, soft_wrap=True)
+    try:
+        with Pool(course, ranks, engine, seed or secrets.token_hex(8), jobs) as pool:
+            # All are asked for at once: no core waits for the end of an exercise
+            asked = [(exercise, pool.ask(exercise)) for exercise in exercises]
+            reports = [_lint(exercise, attempts, console) for exercise, attempts in asked]
+    except SandboxError as error:
+        raise UserError(f"{error}. `autograder doctor` says what is missing.") from None
+    except BrokenProcessPool:
+        raise UserError(
+            "A process that tried answers was killed, perhaps because memory ran out; try fewer at a time (--jobs)."
+        ) from None
     if console:
         _summary(reports, console)
     return reports
+
+
+def _lint(exercise: Exercise, attempts: Iterable[Attempt], console: Any | None) -> Report:
+    if console is None:
+        return lint(exercise, attempts)
+    console.print(f"\n{exercise.id}: {exercise.title}", markup=False)
+    report = lint(
+        exercise, attempts, lambda attempt: console.print(_line(attempt), markup=False, soft_wrap=True)
+    )
+    for problem in report.problems:
+        console.print(f"  ✗ {problem}", markup=False, soft_wrap=True)
+    return report
 
 
 def _line(attempt: Attempt) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from autograder import execute  # noqa: F401  here, so that all of them have it
-from autograder.errors import SandboxError, UserError
+from autograder.errors import UserError
 from autograder.exercise import Course, Exercise
 from autograder.grade import Grader
 from autograder.lint import Attempt, try_variant, variants
@@ -38,14 +37,13 @@ class Pool:
     def ask(self, exercise: Exercise) -> Iterator[Attempt]:
         """Have everything that `exercise` ships tried; attempts in the order of `variants`, each as soon as it is there.
 
-        It is tried whether or not anybody waits for it. Waiting raises UserError for a mistake in the exercise's folder, and
-        where no sandbox works.
+        It is tried whether or not anybody waits for it. Waiting raises UserError for a mistake in the exercise's folder,
+        SandboxError where no sandbox works, BrokenProcessPool when one of the processes was killed.
         """
-        pending: list[Future[Attempt]] = []
         try:
             number = len(list(variants(exercise)))
-            pending += [self._processes.submit(_try, exercise.id, i) for i in range(number)]
-        except (UserError, BrokenProcessPool) as error:
+            pending = [self._processes.submit(_try, exercise.id, i) for i in range(number)]
+        except UserError as error:
             pending = [Future()]
             pending[0].set_exception(error)
         return self._results(pending)
@@ -54,12 +52,6 @@ class Pool:
         try:
             for future in pending:
                 yield future.result()
-        except SandboxError as error:
-            raise UserError(f"{error}. `autograder doctor` says what is missing.") from None
-        except BrokenProcessPool:
-            raise UserError(
-                "A process that tried answers was killed, perhaps because memory ran out; try fewer at a time (--jobs)."
-            ) from None
         finally:
             for future in pending:
                 future.cancel()

@@ -82,9 +82,9 @@ def test_a_process_of_lint_that_is_killed_is_told(tmp_path):
     run("new", "exercise", "one", "--course", str(tmp_path))
     (tmp_path / "exercises/one/judge.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
     done = run("lint", "--jobs", "2", "--course", str(tmp_path))
-    assert done.returncode == 1, done.stderr
-    assert "A process that tried answers was killed" in done.stdout
-    assert "try fewer at a time (--jobs)" in done.stdout
+    assert done.returncode == 2, done.stderr
+    assert "A process that tried answers was killed" in done.stderr
+    assert "try fewer at a time (--jobs)" in done.stderr
 
 
 def test_a_diagnosis_without_a_sentence_is_named_before_anything_is_graded(tmp_path):
