@@ -16,6 +16,14 @@ UID = 61234
 ROOT = Path(__file__).parents[1]
 
 
+def open_to_all(place: Path) -> None:
+    """Anybody may pass through `place` and the folders above it, as far as they are this user's."""
+    for folder in (place, *place.parents):
+        mode, owner = folder.stat().st_mode, folder.stat().st_uid
+        if not mode & 0o001 and owner == os.geteuid():
+            folder.chmod(mode | 0o011)
+
+
 def command(arguments: list[str], home: Path) -> list[str]:
     """The command line that runs `python ARGUMENTS` as an ordinary user whose folder is `home`."""
     python = [sys.executable, *arguments]

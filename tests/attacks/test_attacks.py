@@ -19,6 +19,7 @@ from autograder.sandbox.outer import WALLS
 from tests.attacks import bend, break_reader, edit, forge, judges, leave, look, meter, outlive, poison, reach
 from tests.attacks.attack import RING, Attack
 from tests.attacks.ground import Ground, is_corpse
+from tests.ordinary_user import open_to_all
 
 EXERCISES = Path(__file__).parents[2] / "exercises"
 SOAK = bool(os.environ.get("SOAK"))
@@ -86,13 +87,6 @@ def ground_for(
             open_to_all(base)
         grounds[key] = Ground(base, engine, layer, user, () if SOAK else map(attack_of, ATTACKS))
     return grounds[key]
-
-
-def open_to_all(base: Path) -> None:
-    """An ordinary user may reach `base`."""
-    for folder in (base, *base.parents):
-        if not os.stat(folder).st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
 
 
 def test_there_are_enough_of_them_and_every_kind():

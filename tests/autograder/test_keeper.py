@@ -55,9 +55,7 @@ os.kill(bystander, 9)
 
 
 def test_a_room_full_of_forking_processes_ends_and_a_process_beside_it_lives(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
+    ordinary_user.open_to_all(tmp_path)
     home = tmp_path / "home"
     code = f"import os\nos.chdir({str(home)!r})\n" + END
     done = ordinary_user.run(["-c", code, BOMB], home, timeout=120)
