@@ -57,6 +57,7 @@ os.kill(bystander, 9)
 def test_a_room_full_of_forking_processes_ends_and_a_process_beside_it_lives(tmp_path: Path) -> None:
     ordinary_user.open_to_all(tmp_path)
     home = tmp_path / "home"
+    home.mkdir()
     code = f"import os\nos.chdir({str(home)!r})\n" + END
     done = ordinary_user.run(["-c", code, BOMB], home, timeout=120)
     assert done.returncode == 0, done.stderr
