@@ -157,7 +157,6 @@ class _Execution:
     def by_kernel(self, assembled: NotebookNode) -> NotebookNode:
         """Stock papermill in the room; again without a cell that ended or hung the kernel, until one is left alive."""
         from autograder.errors import SandboxError
-        from autograder.sandbox.room_host import RoomGone
 
         # With a cell for the parameters of its own, the notebook has the same cells under both engines.
         notebook = papermill.execute_notebook(assembled, None, parameters=PARAMETERS, prepare_only=True)
@@ -170,38 +169,39 @@ class _Execution:
             sent.cells.append(
                 nbformat.v4.new_code_cell("import autograder.sandbox.agent as _a; _a.serve_in_kernel()")
             )
-            ended = ""
-            try:
-                left = max(5.0, self.deadline - time.monotonic()) + 15.0  # a kernel takes seconds to start
-                reply = self.room.run_papermill(nbformat.writes(sent), self.cell_timeout_s, left)
-                ended = _text(reply.get("ended"))
-                done = self._take_outputs(notebook, live, reply.get("notebook"))
-            except RoomGone:
-                done, ended = 0, "died"
-            if not ended:
+            left = max(5.0, self.deadline - time.monotonic()) + 15.0  # a kernel takes seconds to start
+            saved = self.room.run_papermill(nbformat.writes(sent), len(live), self.cell_timeout_s, left)
+            done = self._take_outputs(notebook, live, saved.text)
+            if not saved.ended:
                 break
-            self.process_ended = self.process_ended or ended == "died"
-            if not done and self.outcome == {}:
-                raise SandboxError(f"the Jupyter kernel did not start: {ended}")
+            if not saved.begun:
+                raise SandboxError(f"the Jupyter kernel did not start: {saved.ended}")
+            if not saved.text:  # nothing is known of any cell but that it began
+                done = saved.begun - 1
+            self.process_ended = self.process_ended or saved.ended == "died"
             if done >= len(live):
                 break
             culprit = live[done]
             self.deadly.add(culprit)
             notebook.cells[culprit].outputs, notebook.cells[culprit].execution_count = [], None
-            self.outcome[culprit] = ("timeout", self._stopped()) if ended == "timeout" else ("error", GONE)
+            self.outcome[culprit] = (
+                ("timeout", self._stopped()) if saved.ended == "timeout" else ("error", GONE)
+            )
             if time.monotonic() > self.deadline:
                 break
         self.room.cells = [notebook.cells[i].source for i in code if i not in self.deadly]
         return notebook
 
-    def _take_outputs(self, notebook: NotebookNode, live: list[int], text: Any) -> int:
+    def _take_outputs(self, notebook: NotebookNode, live: list[int], text: str) -> int:
         """Copy outputs from what papermill saved, cell by cell in order; how many cells were complete."""
         try:
-            saved = json.loads(text)["cells"] if type(text) is str and text else []
+            saved = json.loads(text)["cells"] if text else []
         except (ValueError, KeyError, TypeError, RecursionError):
             saved = []
         if type(saved) is not list:
             saved = []
+        # Where a cell failed, papermill puts one with words above it.
+        saved = [raw for raw in saved if not (type(raw) is dict and raw.get("cell_type") == "markdown")]
         # Papermill ran a copy of our cells; anything else in the file is not ours and not looked at.
         done = 0
         for index, raw in zip(live, saved, strict=False):

@@ -125,8 +125,8 @@ class _Agent:
 def _run_stock_papermill(channel: socket.socket, notebook: str, drive: str, cell_timeout_s: float) -> None:
     """Papermill as anybody runs it: nbclient, a Jupyter kernel of its own, TCP on the loopback.
 
-    The last cell calls `serve_in_kernel`, which knocks at `DOOR`. By then all other cells have run: send the notebook
-    as papermill saved it, hand the channel over to the kernel, and wait.
+    Each cell is announced when it begins. The last one calls `serve_in_kernel`, which knocks at `DOOR`. By then all other
+    cells have run: send the notebook as papermill saved it, hand the channel over to the kernel, and wait.
     """
     import threading
 
@@ -158,7 +158,8 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, drive: str, cell
         node = nbformat.reads(notebook, as_version=4)
         papermill.execute_notebook(
             node, EXECUTED, parameters={"grading": True}, progress_bar=False, start_timeout=60,
-            execution_timeout=None, allow_errors=True, interrupt_on_timeout=True, timeout_func=_patience(cell_timeout_s),
+            execution_timeout=None, allow_errors=True, interrupt_on_timeout=True,
+            timeout_func=_announced(channel, cell_timeout_s),
         )  # fmt: skip
     except DeadKernelError:
         ended = "died"
@@ -173,13 +174,17 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, drive: str, cell
     os._exit(0)
 
 
-def _patience(cell_timeout_s: float) -> Any:
-    """Seconds for a cell. Those that are given import PyTorch into the fresh kernel, and half an import is of no use to
-    anybody; the serving cell, the last, may take as long as the judge does."""
+def _announced(channel: socket.socket, cell_timeout_s: float) -> Any:
+    """Asked by nbclient when a cell begins: says so to the grader, and gives the seconds that the cell has.
+
+    Those that are given import PyTorch into the fresh kernel, and half an import is of no use to anybody; the serving
+    cell, the last, may take as long as the judge does.
+    """
 
     def seconds(cell: Any) -> int | None:
         if "serve_in_kernel" in cell.source:
             return -1
+        wire.send(channel, {"op": "begun"})
         given = "answer" not in cell.metadata.get("all_aboard", {})
         return int(cell_timeout_s + (IMPORT_S if given else 0))
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from aboard import wire
@@ -26,6 +27,27 @@ KERNEL_PAGES = 5 * 2**20  # bytes; 3.3 to 4.1 MB were seen
 
 class RoomGone(Exception):
     """The room's process ended or no longer answers: killed, exited, out of memory."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """How papermill left a notebook.
+
+    text: the notebook as it saved it, "" where it did not live to tell. begun: cells that had begun. ended: "" while the
+    kernel lives and serves; "timeout", "died", or words of the agent.
+    """
+
+    text: str
+    begun: int
+    ended: str
+
+    @classmethod
+    def of(cls, answer: dict[str, Any], begun: int) -> Saved:
+        """From what the agent says, or anything at all of somebody else."""
+        text, ended = answer.get("notebook"), answer.get("ended")
+        return cls(
+            text if type(text) is str else "", begun, ended if type(ended) is str else "words of its own"
+        )
 
 
 class SandboxRoom:
@@ -83,33 +105,37 @@ class SandboxRoom:
             raise wire.WireError("an answer that is not one")
         return answer
 
-    def run_papermill(self, notebook: str, cell_timeout_s: float, timeout_s: float) -> dict[str, Any]:
-        """Stock papermill in the first room; afterwards its living kernel answers there."""
+    def run_papermill(self, notebook: str, cells: int, cell_timeout_s: float, timeout_s: float) -> Saved:
+        """Stock papermill in the first room, over a notebook of `cells` cells; afterwards its living kernel answers there."""
         if not self.sandbox.ranks:
             raise SandboxError(
                 "the kernel engine needs a network of its own, which there is not without user namespaces"
             )
         self.in_kernel = True
         channel = self._channel(0)
+        order = {
+            "op": "papermill",
+            "notebook": notebook,
+            "drive": self.drive,
+            "cell_timeout_s": cell_timeout_s,
+        }
+        begun, deadline = 0, time.monotonic() + timeout_s
         try:
-            wire.send(
-                channel,
-                {
-                    "op": "papermill",
-                    "notebook": notebook,
-                    "drive": self.drive,
-                    "cell_timeout_s": cell_timeout_s,
-                },
-            )
-            answer = self._answer(channel, timeout_s)
-        except (EOFError, OSError, wire.WireError, TimeoutError):
-            self._shut(0)
-            raise RoomGone from None
-        if answer.get("ended") != "":  # a string of the agent, or anything at all of somebody else
+            wire.send(channel, order)
+            while (answer := self._answer(channel, deadline - time.monotonic())).get("op") == "begun":
+                begun += 1
+                if begun > cells:
+                    raise wire.WireError("more cells than there are")
+        except TimeoutError:
+            answer = {"ended": "timeout"}
+        except (EOFError, OSError, wire.WireError):
+            answer = {"ended": "died"}
+        saved = Saved.of(answer, begun)
+        if saved.ended:
             self._shut(0)
         else:
             self._loaded.add(0)
-        return answer
+        return saved
 
     def forget_first_room(self) -> None:
         self._shut(0)

@@ -15,7 +15,7 @@ from autograder.assemble import assemble
 from autograder.execute import KINDS, checked_outputs, execute
 from autograder.exercise import load_exercise
 from autograder.feedback import as_page
-from autograder.sandbox.room_host import RoomGone
+from autograder.sandbox.room_host import RoomGone, Saved
 from autograder.store import read_result, write_result
 from autograder.submission import Submission
 from autograder.verdict import Result
@@ -90,8 +90,8 @@ class TakenRoom:
     def run_cell(self, source: str, timeout_s: float):
         return self.say(None)
 
-    def run_papermill(self, notebook: str, cell_timeout_s: float, timeout_s: float):
-        return self.say(notebook)
+    def run_papermill(self, notebook: str, cells: int, cell_timeout_s: float, timeout_s: float):
+        return Saved.of(*self.say(notebook, cells))
 
     def forget_first_room(self) -> None:
         pass
@@ -128,9 +128,10 @@ def test_cells_that_answer_anything(tiny, data):
 @examples(40)
 @given(data=st.data())
 def test_a_papermill_that_answers_anything(tiny, data):
-    def say(sent):
+    def say(sent, cells):
+        begun = data.draw(st.integers(0, cells))
         if data.draw(st.sampled_from([False, False, True])):
-            raise RoomGone
+            return {"ended": data.draw(st.sampled_from(["died", "timeout"]))}, begun
         saved = json.loads(sent)
         for cell in saved["cells"]:
             cell["metadata"] |= {"execution": {"shell.execute_reply": ""}, "papermill": {"duration": 1.0}}
@@ -141,7 +142,7 @@ def test_a_papermill_that_answers_anything(tiny, data):
                 at(saved, path[:-1])[path[-1]] = data.draw(ODD.filter(no_tensors))
         text = json.dumps(saved)[: data.draw(st.sampled_from([None, None, None, 200]))]
         ended = data.draw(st.sampled_from(["", "", "died", "timeout", "error", 7, [""], torch.ones(2)]))
-        return {"notebook": data.draw(st.sampled_from([text, text, text, 7, None])), "ended": ended}
+        return {"notebook": data.draw(st.sampled_from([text, text, text, 7, None])), "ended": ended}, begun
 
     from autograder.errors import SandboxError
 
