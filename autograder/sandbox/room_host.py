@@ -165,14 +165,14 @@ class SandboxRoom:
 
     def ready(self) -> None:
         """The first room has run its cells; give it drive.py too."""
-        self._load([0], [])
+        self._load([0], [], self.limits.wall_s / 2)
 
     def _channel(self, rank: int) -> socket.socket:
         if rank not in self.sandbox.open_rooms:
             self.sandbox.open([rank], self.limits)
         return self.sandbox.open_rooms[rank]
 
-    def _load(self, ranks: list[int], cells: list[str]) -> None:
+    def _load(self, ranks: list[int], cells: list[str], timeout_s: float) -> None:
         """Have the rooms of `ranks` run `cells` and drive.py, all at the same time."""
         new = [rank for rank in ranks if rank not in self.sandbox.open_rooms]
         if new:
@@ -182,18 +182,24 @@ class SandboxRoom:
                 wire.send(self._channel(rank), {"op": "load", "cells": cells, "drive": self.drive})
             except OSError:
                 pass  # it is gone, which shows when its answer is missing
-        deadline = time.monotonic() + self.limits.wall_s / 2
+        deadline = time.monotonic() + timeout_s
         for rank in ranks:
             try:
                 self._answer(self._channel(rank), deadline - time.monotonic())
                 self._loaded.add(rank)
-            except (EOFError, OSError, wire.WireError, TimeoutError):
-                self._shut(*(one for one in ranks if one == rank or one not in self._loaded))
+            except TimeoutError:
+                self._shut_unloaded(ranks, rank)
                 raise RanksFailed(
-                    "died",
-                    f"the process of rank {rank} ended or hung while it ran the notebook's cells.",
-                    rank,
+                    "timeout", f"rank {rank} had not run the notebook's cells after {timeout_s:.0f} s.", rank
                 ) from None
+            except (EOFError, OSError, wire.WireError):
+                self._shut_unloaded(ranks, rank)
+                raise RanksFailed(
+                    "died", f"the process of rank {rank} ended while it ran the notebook's cells.", rank
+                ) from None
+
+    def _shut_unloaded(self, ranks: list[int], failed: int) -> None:
+        self._shut(*(one for one in ranks if one == failed or one not in self._loaded))
 
     def run(self, call: Call) -> Run:
         """Run `call` with rank r in room r. Counters are the kernel's. Raises RanksFailed."""
@@ -205,7 +211,7 @@ class SandboxRoom:
             )
         if call.world_size > self.sandbox.ranks:
             raise RanksFailed("timeout", f"this grader has room for {self.sandbox.ranks} ranks, not {count}.")
-        self._load([rank for rank in range(count) if rank not in self._loaded], self.cells)
+        self._load([rank for rank in range(count) if rank not in self._loaded], self.cells, call.timeout_s)
         call.address, call.interface = f"{NETWORK}.1", INTERFACE
         socks: list[socket.socket] = []
         folders: list[GivenFolder] = []
