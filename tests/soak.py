@@ -78,7 +78,10 @@ def tests(name: str) -> dict[str, Any]:
     tried = sum(
         int(p.get("value", 0)) for p in suite.iter("property") if p.get("name") in ("kills", "inputs")
     )
-    return {"run": max(count, tried), "failed": bad, "seconds": round(time.monotonic() - start)}
+    cases = list(suite.iter("testcase"))
+    wrong = [c.get("name") for c in cases if c.find("failure") is not None or c.find("error") is not None]
+    seconds = round(time.monotonic() - start)
+    return {"run": max(count, tried), "failed": bad, "wrong": wrong, "seconds": seconds}
 
 
 def flakes(exercises: list[str]) -> list[dict[str, Any]]:
@@ -117,6 +120,9 @@ def page(data: dict[str, Any]) -> str:
         for key, part in LONG.items()
         if (found := data.get(key))
     ]
+    wrong = [name for key in LONG for name in data.get(key, {}).get("wrong", [])]
+    if wrong:
+        lines += ["", f"What went wrong: {', '.join(f'`{name}`' for name in wrong)}."]
     if linted := data.get("flakes"):
         lines += [
             "",
