@@ -7,7 +7,6 @@ for draws that arrive only with the call, and bytes and memory are read elsewher
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -37,13 +36,11 @@ def serve_in_kernel() -> None:
     door = socket.socket(socket.AF_UNIX)
     door.connect(DOOR)
     _, fds, _, _ = socket.recv_fds(door, 1, 1)
-    drive = json.loads(b"".join(iter(lambda: door.recv(65536), b"")))
+    door.close()
     import __main__
 
-    agent = _Agent(socket.socket(fileno=fds[0]), vars(__main__))
-    agent.learn_drive(drive)
     try:
-        agent.run()
+        _Agent(socket.socket(fileno=fds[0]), vars(__main__)).run()
     except (EOFError, OSError, wire.WireError):
         pass
 
@@ -57,7 +54,6 @@ class _Agent:
     def __init__(self, channel: socket.socket, namespace: dict[str, Any] | None) -> None:
         self.channel = channel
         self._namespace = namespace
-        self.drive_source = ""
         self.drive: dict[str, Any] = {}
         self.children: list[int] = []
 
@@ -79,13 +75,9 @@ class _Agent:
                 self.learn_drive(order["drive"])
                 wire.send(self.channel, {"op": "loaded"})
             elif op == "papermill":
-                self.learn_drive(order["drive"])
-                _run_stock_papermill(
-                    self.channel, order["notebook"], self.drive_source, order["cell_timeout_s"]
-                )
+                _run_stock_papermill(self.channel, order["notebook"], order["cell_timeout_s"])
 
     def learn_drive(self, source: str) -> None:
-        self.drive_source = source
         self.drive = {"__name__": "drive"}
         exec(compile(source, "drive.py", "exec"), self.drive)
 
@@ -122,7 +114,7 @@ class _Agent:
         self.children.append(pid)
 
 
-def _run_stock_papermill(channel: socket.socket, notebook: str, drive: str, cell_timeout_s: float) -> None:
+def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeout_s: float) -> None:
     """Papermill as anybody runs it: nbclient, a Jupyter kernel of its own, TCP on the loopback.
 
     Each cell is announced when it begins. The last one calls `serve_in_kernel`, which knocks at `DOOR`. By then all other
@@ -149,7 +141,6 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, drive: str, cell
         kernel, _ = door.accept()
         report("")
         socket.send_fds(kernel, [b"c"], [channel.fileno()])
-        kernel.sendall(json.dumps(drive).encode())
         kernel.close()
 
     threading.Thread(target=hand_over, daemon=True).start()
