@@ -176,8 +176,7 @@ class _Execution:
                 break
             if not saved.begun:
                 raise SandboxError(f"the Jupyter kernel did not start: {saved.ended}")
-            if not saved.text:  # nothing is known of any cell but that it began
-                done = saved.begun - 1
+            done = max(done, saved.begun - 1)  # all that is known where nothing was saved
             self.process_ended = self.process_ended or saved.ended == "died"
             if done >= len(live):
                 break

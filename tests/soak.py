@@ -3,7 +3,7 @@
     python -m tests.soak [--only PART …] [--lint-runs N] [--exercises ID …]
 
 Attacks under both engines and every layer, 200 kills, 20,000 malformed inputs, job scripts, and `autograder lint` again and
-again with more answers at a time than there are cores: together more than a day on 2 cores, so parts can be run on days of their
+again with every core busy: together more than a day on 2 cores, so parts can be run on days of their
 own. Each writes what it found to book/_data/soak.json as it ends; the table of the security page is made from that (`--page`:
 without running anything).
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -85,20 +86,28 @@ def tests(name: str) -> dict[str, Any]:
 
 
 def flakes(exercises: list[str]) -> list[dict[str, Any]]:
-    """What `autograder lint` of `exercises` reports with fresh draws and twice as many answers at a time as there are cores:
-    all that others do at the same time is load for each."""
-    command = [
-        sys.executable,
-        "-m",
-        "autograder.cli",
-        "lint",
-        "--json",
-        "--jobs",
-        str(2 * (os.cpu_count() or 1)),
-    ]
-    done = subprocess.run([*command, *exercises], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    """What `autograder lint` of `exercises` reports with fresh draws, while every core is kept busy and twice as many answers
+    are tried at a time as there are cores."""
+    cores = os.cpu_count() or 1
+    load = [multiprocessing.Process(target=_be_busy, daemon=True) for _ in range(cores)]
+    for process in load:
+        process.start()
+    command = [sys.executable, "-m", "autograder.cli", "lint", "--json", f"--jobs={2 * cores}", *exercises]
+    try:
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    finally:
+        for process in load:
+            process.terminate()
+            process.join()
+    if not done.stdout:
+        sys.exit(f"autograder lint could not be run (status {done.returncode}); what it said is above.")
     reports: list[dict[str, Any]] = json.loads(done.stdout)
     return reports
+
+
+def _be_busy() -> None:
+    while True:
+        sum(range(100_000))
 
 
 def added(report: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +135,8 @@ def page(data: dict[str, Any]) -> str:
     if linted := data.get("flakes"):
         lines += [
             "",
-            "`autograder lint` again and again, each time with fresh draws and twice as many answers at a time as there are cores:",
+            "`autograder lint` again and again, each time with fresh draws, while every core is kept busy "
+            "and twice as many answers are tried at a time as there are cores:",
             "",
             "| exercise | times | verdicts | changed | from | to |",
             "|---|---:|---:|---:|---|---|",

@@ -130,7 +130,7 @@ class SandboxRoom:
             self._shut(0)
             return saved
         try:
-            self._load([0], [], timeout_s)  # what drive.py imports is in the kernel before a call is measured
+            self.ready(timeout_s)  # what drive.py imports is in the kernel before a call is measured
         except RanksFailed as failure:
             return replace(saved, ended=failure.kind)
         return saved
@@ -161,9 +161,9 @@ class SandboxRoom:
         """The notebook's given code and answers, as the text of a module."""
         return "\n\n".join(self.cells) + "\n"
 
-    def ready(self) -> None:
-        """The first room has run its cells; give it drive.py too."""
-        self._load([0], [], self.limits.wall_s / 2)
+    def ready(self, timeout_s: float) -> None:
+        """The first room has run its cells; give it drive.py too. Raises RanksFailed."""
+        self._load([0], [], timeout_s)
 
     def _channel(self, rank: int) -> socket.socket:
         if rank not in self.sandbox.open_rooms:

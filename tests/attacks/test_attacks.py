@@ -113,8 +113,7 @@ def test_under_fork(grounds, tmp_path_factory, name):
 @long_form
 @pytest.mark.parametrize("name", [n for n, a in ATTACKS.items() if a.kernel or SOAK])
 def test_under_kernel(grounds, tmp_path_factory, name):
-    # Innocents after every few: they take two kernels more, and meet every attack by itself under the other engine.
-    found = ground_for(grounds, tmp_path_factory, "kernel").attack(attack_of(name), 4 if SOAK else 0)
+    found = ground_for(grounds, tmp_path_factory, "kernel").attack(attack_of(name), EVERY)
     if found.wrong:
         pytest.fail("\n".join(found.wrong), pytrace=False)
 

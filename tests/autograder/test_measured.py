@@ -85,7 +85,7 @@ def learner():
         room = SandboxRoom(sandbox, Limits(ranks=8, memory_mib=3000), DRIVE)
         room.cells = [CELLS]
         assert room.run_cell(CELLS, 20)["status"] == "ok"
-        room.ready()
+        room.ready(30)
         yield Learner(room, lambda: 60.0)
         room.close()
 
