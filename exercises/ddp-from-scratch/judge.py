@@ -324,7 +324,10 @@ def traffic(learner, draw):
     for run, times in ((few, 1), (many, 3)):
         most = 1.06 * (2 * start + 2 * (world - 1) * size * times) + 100_000 * world
         expect.at_most(
-            sum(run.sent()), most, f"bytes sent by all ranks for a start and {times} averages", name
+            sum(run.sent()),
+            most,
+            f"bytes sent by all ranks for a start and {expect.count(times, 'average')}",
+            name,
         )
     for direction in ("sent", "received"):
         counted = [b - a for a, b in zip(getattr(few, direction)(), getattr(many, direction)(), strict=True)]
