@@ -45,7 +45,6 @@ def serve_in_kernel() -> None:
         pass
 
 
-IMPORT_S = 30.0  # that PyTorch may take to be imported on a machine that is busy with other things
 DOOR = f"{SCRATCH}/.door"
 EXECUTED = f"{SCRATCH}/.executed.ipynb"
 
@@ -75,7 +74,7 @@ class _Agent:
                 self.learn_drive(order["drive"])
                 wire.send(self.channel, {"op": "loaded"})
             elif op == "papermill":
-                _run_stock_papermill(self.channel, order["notebook"], order["cell_timeout_s"])
+                _run_stock_papermill(self.channel, order["notebook"], order["cell_timeouts_s"])
 
     def learn_drive(self, source: str) -> None:
         self.drive = {"__name__": "drive"}
@@ -114,7 +113,7 @@ class _Agent:
         self.children.append(pid)
 
 
-def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeout_s: float) -> None:
+def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeouts_s: list[float]) -> None:
     """Papermill as anybody runs it: nbclient, a Jupyter kernel of its own, TCP on the loopback.
 
     Each cell is announced when it begins. The last one calls `serve_in_kernel`, which knocks at `DOOR`. By then all other
@@ -149,8 +148,8 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeout_s: 
         node = nbformat.reads(notebook, as_version=4)
         papermill.execute_notebook(
             node, EXECUTED, parameters={"grading": True}, progress_bar=False, start_timeout=60,
-            execution_timeout=None, allow_errors=True, interrupt_on_timeout=True,
-            timeout_func=_announced(channel, cell_timeout_s),
+            execution_timeout=None, allow_errors=True,
+            timeout_func=_announced(channel, cell_timeouts_s),
         )  # fmt: skip
     except DeadKernelError:
         ended = "died"
@@ -165,19 +164,18 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeout_s: 
     os._exit(0)
 
 
-def _announced(channel: socket.socket, cell_timeout_s: float) -> Any:
+def _announced(channel: socket.socket, cell_timeouts_s: list[float]) -> Any:
     """Asked by nbclient when a cell begins: says so to the grader, and gives the seconds that the cell has.
 
-    Those that are given import PyTorch into the fresh kernel, and half an import is of no use to anybody; the serving
-    cell, the last, may take as long as the judge does.
+    The serving cell, the last, may take as long as the judge does.
     """
+    left = iter(cell_timeouts_s)
 
-    def seconds(cell: Any) -> int | None:
-        if "serve_in_kernel" in cell.source:
-            return -1
-        wire.send(channel, {"op": "begun"})
-        given = "answer" not in cell.metadata.get("all_aboard", {})
-        return int(cell_timeout_s + (IMPORT_S if given else 0))
+    def seconds(_: Any) -> int | None:
+        timeout_s = next(left, None)
+        if timeout_s is not None:
+            wire.send(channel, {"op": "begun"})
+        return None if timeout_s is None else int(timeout_s)
 
     return seconds
 

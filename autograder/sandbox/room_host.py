@@ -22,6 +22,7 @@ from autograder.sandbox.host import Sandbox
 from autograder.sandbox.network import INTERFACE
 from autograder.sandbox.outer import NETWORK
 
+REPORT_S = 5.0  # that papermill has to tell how a cell ended, beyond the cell's own time
 KERNEL_PAGES = 5 * 2**20  # bytes; 3.3 to 4.1 MB were seen
 
 
@@ -105,22 +106,29 @@ class SandboxRoom:
             raise wire.WireError("an answer that is not one")
         return answer
 
-    def run_papermill(self, notebook: str, cells: int, cell_timeout_s: float, timeout_s: float) -> Saved:
-        """Stock papermill in the first room, over a notebook of `cells` cells; afterwards its living kernel answers there."""
+    def run_papermill(self, notebook: str, cell_timeouts_s: list[float], timeout_s: float) -> Saved:
+        """Stock papermill in the first room; afterwards its living kernel answers there.
+
+        cell_timeouts_s: what each cell of `notebook` has but the last, which serves the grader. Papermill sees to it; where
+        it is starved or stopped itself, it is ended here.
+        """
         if not self.sandbox.ranks:
             raise SandboxError(
                 "the kernel engine needs a network of its own, which there is not without user namespaces"
             )
         self.in_kernel = True
         channel = self._channel(0)
-        order = {"op": "papermill", "notebook": notebook, "cell_timeout_s": cell_timeout_s}
-        begun, deadline = 0, time.monotonic() + timeout_s
+        order = {"op": "papermill", "notebook": notebook, "cell_timeouts_s": cell_timeouts_s}
+        begun, deadline, allowed = 0, time.monotonic() + timeout_s, timeout_s
         try:
             wire.send(channel, order)
-            while (answer := self._answer(channel, deadline - time.monotonic())).get("op") == "begun":
-                begun += 1
-                if begun > cells:
+            while (answer := self._answer(channel, min(allowed, deadline - time.monotonic()))).get(
+                "op"
+            ) == "begun":
+                if begun == len(cell_timeouts_s):
                     raise wire.WireError("more cells than there are")
+                allowed = cell_timeouts_s[begun] + REPORT_S
+                begun += 1
         except TimeoutError:
             answer = {"ended": "timeout"}
         except (EOFError, OSError, wire.WireError):

@@ -59,6 +59,11 @@ SAME = {
     "sys-exit": {"chunks": "SOLUTION\nimport sys\nsys.exit(0)"},
     "dies": {"chunks": "SOLUTION\nimport os\nos._exit(0)"},
     "hangs": {"ring": "while True: pass"},
+    "hangs-and-does-not-listen": {
+        "chunks": "SOLUTION\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass"
+    },
+    "stops": {"ring": "SOLUTION\nimport os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"},
+    "blank": {"chunks": " \n"},
     "quits": {"ring": "SOLUTION\nquit()"},
     # A kernel reads what other programs print in a thread of its own, which has a second to get there.
     "subprocess": {"ring": "SOLUTION\nimport os, time\n_ = os.system('echo from a shell'); time.sleep(1)"},

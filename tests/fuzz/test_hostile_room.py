@@ -90,8 +90,8 @@ class TakenRoom:
     def run_cell(self, source: str, timeout_s: float):
         return self.say(None)
 
-    def run_papermill(self, notebook: str, cells: int, cell_timeout_s: float, timeout_s: float):
-        return Saved.of(*self.say(notebook, cells))
+    def run_papermill(self, notebook: str, cell_timeouts_s: list[float], timeout_s: float):
+        return Saved.of(*self.say(notebook, len(cell_timeouts_s)))
 
     def forget_first_room(self) -> None:
         pass
