@@ -31,6 +31,7 @@ WORDS = {
 }
 MOST_TEXT = 20_000  # characters shown of one output
 MOST_PICTURE = 2 * 2**20  # base64 characters of one picture
+_CODE = re.compile(r"`([^`\n]+)`")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
@@ -42,6 +43,13 @@ def plain(text: str, limit: int = 4000) -> str:
         if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
     )
     return kept if len(kept) <= limit else kept[:limit] + "…"
+
+
+def sentence(text: str, limit: int = 4000) -> Any:
+    """`plain` text for a page: escaped, and set as code where it stands between backticks."""
+    from markupsafe import Markup, escape
+
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(plain(text, limit)))))
 
 
 def as_plain(result: Result) -> str:
@@ -129,7 +137,7 @@ def as_page(result: Result, executed: NotebookNode | None) -> str:
 def _context(result: Result) -> dict[str, Any]:
     return {
         "result": result, "learner": plain(result.learner, 120), "name": plain(result.title or result.exercise, 200),
-        "marks": MARKS, "words": WORDS, "details": details, "points": points, "plain": plain,
+        "marks": MARKS, "words": WORDS, "details": details, "points": points, "plain": plain, "sentence": sentence,
         "cell_lines": cell_lines(result),
     }  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from autograder.feedback import _template, plain, points
+from autograder.feedback import _template, plain, points, sentence
 from autograder.release import write_atomic
 from autograder.verdict import Result
 
@@ -107,7 +107,9 @@ def gather(results: Iterable[Result]) -> Cohort:
 def write_report(results: Iterable[Result], out: Path) -> Path:
     """Write OUT/report.html; its path."""
     cohort = gather(results)
-    page = _template("report.html").render(cohort=cohort, points=points, plain=plain, bar=round)
+    page = _template("report.html").render(
+        cohort=cohort, points=points, plain=plain, sentence=sentence, bar=round
+    )
     path = out / "report.html"
     write_atomic(path, page.encode("utf-8", "replace"))
     return path

@@ -18,7 +18,7 @@ from autograder.report import gather, tables, write_report
 from autograder.store import ingest, read_result, schema, write_result
 from autograder.verdict import CellResult, CheckResult, Result
 
-NASTY = "<script>alert(1)</script>\x1b[2J\x1b]0;owned\x07\u202egnp.exe[bold]x[/bold]"
+NASTY = "<script>alert(1)</script>`<script>`\x1b[2J\x1b]0;owned\x07\u202egnp.exe[bold]x[/bold]"
 
 
 def result(learner: str = "ada", **changes: object) -> Result:
@@ -141,6 +141,13 @@ def test_hostile_strings_stay_text(tmp_path):
     assert "\x1b" not in text and "\u202e" not in text and "[bold]" in text
     console = Console(file=io.StringIO(), width=120)
     console.print(as_text(hostile()), *tables([hostile()], 120))
+
+
+def test_what_stands_between_backticks_is_code_on_a_page(tmp_path):
+    hint = "`t[0] < 1` is sent, and `no more"
+    check = result().checks[1].model_copy(update={"says": hint, "hint": hint})
+    for page in pages(tmp_path, result(checks=[check])):
+        assert "<code>t[0] &lt; 1</code> is sent, and `no more" in page
 
 
 def test_pages_load_nothing_and_run_nothing(tmp_path):
