@@ -85,13 +85,13 @@ def close(
         for diagnosis, wrong in (likely or {}).items():
             alternatives = wrong if isinstance(wrong, tuple) else (wrong,)
             if any(_looks_like(mine, right, one, rank, tolerance) for one in alternatives):
-                raise Finding(diagnosis, f"{where} is off: {_difference(mine, right, tolerance)}")
+                raise Finding(diagnosis, f"{where}: {_difference(mine, right, tolerance)}")
         if isinstance(mine, torch.Tensor) and mine.is_floating_point() and not torch.isfinite(mine).all():
             bad = int((~torch.isfinite(mine)).sum())
             raise Finding(
                 "not-a-number", f"{where}: {bad:,} of {mine.numel():,} elements are NaN or infinite"
             )
-        raise Finding("wrong-values", f"{where} is off: {_difference(mine, right, tolerance)}")
+        raise Finding("wrong-values", f"{where}: {_difference(mine, right, tolerance)}")
 
 
 def equal(got: Any, want: Any, what: str, diagnosis: str = "wrong-values") -> None:

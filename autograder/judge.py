@@ -241,21 +241,16 @@ def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckRes
     owned, shared = hints_by_name(exercise)
     anyones = iter(shared)
     met: set[str | None] = set()
-    begun = False
+    vague = COMMON.keys() - owned.keys() - {"not-done"}  # an exception in two checks may be two mistakes
 
     def hint(one: CheckResult) -> str | None:
-        nonlocal begun
-        again = one.diagnosis in met
-        if one.diagnosis in owned:
-            met.add(one.diagnosis)
-            return None if again else owned[one.diagnosis][0]
-        if one.id in owned:
-            if one.diagnosis == "not-done":
-                begun, first = True, not begun
-                return owned[one.id][0] if first else None
+        if one.diagnosis in vague and one.id in owned:
             return owned[one.id][0]
+        if one.diagnosis in met:
+            return None
         met.add(one.diagnosis)
-        return None if again else next(anyones, None)
+        own = owned.get(one.diagnosis or "") or owned.get(one.id)
+        return own[0] if own else next(anyones, None)
 
     return [
         r.model_copy(update={"hint": hint(r)}) if r.status == "fail" and r.diagnosis not in WAITING else r
@@ -265,11 +260,12 @@ def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckRes
 
 def hints_by_name(exercise: Exercise) -> tuple[dict[str, list[str]], list[str]]:
     """(check or diagnosis → its own hints, hints for any check), in the order of exercise.toml."""
+    names = exercise.points.keys() | exercise.diagnoses.keys() | COMMON.keys()
     owned: dict[str, list[str]] = {}
     shared = []
     for hint in exercise.hints:
         name, separator, text = hint.partition(": ")
-        if separator and (name in exercise.points or name in exercise.diagnoses):
+        if separator and name in names:
             owned.setdefault(name, []).append(text)
         else:
             shared.append(hint)

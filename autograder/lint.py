@@ -6,6 +6,7 @@ fails exactly the checks it declares with exactly those diagnoses, and every dif
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from autograder.errors import UserError
 from autograder.exercise import Exercise
 from autograder.expect import COMMON, count
+from autograder.judge import hints_by_name
 from autograder.submission import Submission
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ def lint(
         for kind, found, fewest in (("wrong", wrong, FEWEST_WRONG), ("right", right, FEWEST_RIGHT)):
             if len(found) < fewest:
                 report.problems.append(f"{count(len(found), f'{kind} answer')}; {fewest} are asked for")
-        report.problems += nameless(exercise)
+        report.problems += nameless(exercise) + mistyped(exercise)
         for attempt in attempts:
             report.attempts.append(attempt)
             on_attempt(attempt)
@@ -109,6 +111,16 @@ def nameless(exercise: Exercise) -> list[str]:
         for variant in exercise.variants("wrong")
         for diagnosis in sorted(set(variant.fails.values()))
         if diagnosis not in exercise.diagnoses and diagnosis not in COMMON
+    ]
+
+
+def mistyped(exercise: Exercise) -> list[str]:
+    """A sentence for each hint that begins like one of a check or a diagnosis, and there is no such."""
+    _, for_any_check = hints_by_name(exercise)
+    return [
+        f"{exercise.folder}/exercise.toml: a hint begins with `{name[0]}`, and no check or diagnosis is called that"
+        for hint in for_any_check
+        if (name := re.match(r"[a-z][a-z0-9_-]*(?=: )", hint))
     ]
 
 

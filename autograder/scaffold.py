@@ -106,7 +106,7 @@ number = <<NUMBER>>
 minutes = 30
 skills = ["adds tensors across ranks"]  # TODO: what an employer could read
 hints = [
-  "TODO: the first hint: where to look, without the answer.",
+  "result: TODO: where to look when this check fails, without the answer.",
 ]
 
 [points]                     # check (a function of judge.py) = points; they run in this order

@@ -40,7 +40,7 @@ class CheckResult(Record):
     says: str | None = None  # the diagnosis in a sentence
     message: str = ""
     case: str | None = None  # the draw it was found with: "3 ranks, float32, 1025 elements"
-    hint: str | None = None  # the next hint, when there is one
+    hint: str | None = None  # where to look next, when there is a hint for it
 
 
 class CellResult(Record):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aboard.cluster import means
 from autograder.exercise import Course
-from autograder.lint import nameless
+from autograder.lint import mistyped, nameless
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,6 +96,16 @@ def test_a_diagnosis_without_a_sentence_is_named_before_anything_is_graded(tmp_p
     assert problem.startswith(
         f"{tmp_path}/exercises/one/wrong/forgot_to_add.py: `forgot-to-add` has no sentence"
     )
+
+
+def test_a_hint_of_a_check_that_there_is_not_is_named(tmp_path):
+    (tmp_path / "exercises").mkdir()
+    run("new", "exercise", "one", "--course", str(tmp_path))
+    assert mistyped(Course(tmp_path).exercise("one")) == []
+    toml = tmp_path / "exercises/one/exercise.toml"
+    toml.write_text(toml.read_text().replace('"result: TODO', '"reslt: TODO'))
+    (problem,) = mistyped(Course(tmp_path).exercise("one"))
+    assert problem.startswith(f"{toml}: a hint begins with `reslt`")
 
 
 def test_lint_tells_a_wrong_answer_that_is_not_caught(tmp_path):

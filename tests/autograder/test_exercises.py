@@ -15,6 +15,7 @@ import pytest
 from aboard.cluster import means
 from autograder.exercise import Course
 from autograder.grade import Grader
+from autograder.judge import WAITING, hints_by_name
 from autograder.lint import FEWEST_RIGHT, FEWEST_WRONG, try_variant, variants
 from autograder.sandbox.host import Sandbox
 
@@ -91,3 +92,12 @@ def test_both_engines_agree_on_the_solution_and_on_a_wrong_answer(sandbox, exerc
             exercise, Grader(sandbox, "kernel", "tests"), kind, name, answers, fails, checks
         )
         assert attempt.ok, f"open {exercise.folder}: {attempt.problem}"
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=[e.id for e in EXERCISES])
+def test_a_hint_is_of_the_check_or_the_mistake_that_it_stands_beside(exercise):
+    owned, for_any_check = hints_by_name(exercise)
+    assert not for_any_check
+    for wrong in exercise.variants("wrong"):
+        for check, diagnosis in wrong.fails.items():
+            assert check in owned or diagnosis in owned or diagnosis in WAITING, f"{wrong.name}: {check}"

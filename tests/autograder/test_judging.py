@@ -101,7 +101,7 @@ def test_a_check_that_returns_passes_with_its_points(exercise):
 def test_a_finding_fails_with_sentence_case_and_hint(exercise):
     result = judged(exercise, "draw.case('3 ranks')\nexpect.that(False, 'wrong-values', 'it is 7')")
     assert (result.status, result.points, result.case, result.message) == ("fail", 0, "3 ranks", "It is 7.")
-    assert result.says == expect.COMMON["wrong-values"] and result.hint == exercise.hints[0]
+    assert result.says == expect.COMMON["wrong-values"] and f"result: {result.hint}" == exercise.hints[0]
 
 
 def test_each_check_gets_its_own_hint_and_the_others_the_next(exercise):
@@ -128,6 +128,25 @@ def test_a_diagnosis_has_a_hint_of_its_own(exercise):
     late = failed.model_copy(update={"diagnosis": "too-late"})
     twice = [late, late.model_copy(update={"id": "next"})]
     assert [one.hint for one in _with_hints(exercise, twice)] == ["of the diagnosis", None]
+
+
+def test_a_mistake_met_again_gets_no_hint_of_the_next_check_but_a_second_exception_does(exercise):
+    points = {"first": 1.0, "second": 1.0}
+    hints = ["first: one", "second: two", "deadlock: of the deadlock"]
+    exercise = dataclasses.replace(
+        exercise, points=points, hints=hints, diagnoses={"too-late": "It is too late."}
+    )
+    for why, given in (
+        ("too-late", ["one", None]),
+        ("raised", ["one", "two"]),
+        ("deadlock", ["of the deadlock", None]),
+        ("not-done", ["one", None]),
+    ):
+        failed = [
+            CheckResult(id=name, title="", status="fail", diagnosis=why, points=0, max_points=1)
+            for name in points
+        ]
+        assert [one.hint for one in _with_hints(exercise, failed)] == given
 
 
 def test_the_same_mistake_met_again_takes_no_further_hint(exercise):
