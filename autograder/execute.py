@@ -164,8 +164,9 @@ class _Execution:
         # With a cell for the parameters of its own, the notebook has the same cells under both engines.
         notebook = papermill.execute_notebook(assembled, None, parameters=PARAMETERS, prepare_only=True)
         code = [i for i, c in enumerate(notebook.cells) if c.cell_type == "code"]
-        for index in filter(lambda i: _blank(notebook.cells[i]), code):  # papermill does not run those
-            self._note(index, notebook.cells[index])
+        for index in code:
+            if _blank(notebook.cells[index]):  # papermill does not run those
+                self._note(index, notebook.cells[index])
         while True:
             live = [i for i in code if i not in self.deadly and not _blank(notebook.cells[i])]
             sent = nbformat.v4.new_notebook(
