@@ -34,7 +34,8 @@ logging.getLogger("papermill").setLevel(logging.ERROR)  # "unknown parameter", o
 papermill_engines.register("fork", ForkEngine)  # also an entry point, for papermill used by itself
 
 PARAMETERS = {"grading": True}
-IMPORT_S = 30.0  # that PyTorch may take to be imported on a machine that is busy with other things
+IMPORT_S = 30.0  # that libraries may take to be imported on a machine that is busy with other things
+START_S = 15.0 + IMPORT_S  # for a Jupyter kernel, which imports it, too
 GONE = "It ended the process (exit, a crash, or the memory limit)."
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 KINDS = {
@@ -175,7 +176,7 @@ class _Execution:
             sent.cells.append(
                 nbformat.v4.new_code_cell("import autograder.sandbox.agent as _a; _a.serve_in_kernel()")
             )
-            left = max(5.0, self.deadline - time.monotonic()) + 15.0  # a kernel takes seconds to start
+            left = max(5.0, self.deadline - time.monotonic()) + START_S
             saved = self.room.run_papermill(
                 nbformat.writes(sent), [self._seconds(notebook.cells[i]) for i in live], left
             )
@@ -200,7 +201,7 @@ class _Execution:
         return notebook
 
     def _seconds(self, cell: NotebookNode) -> float:
-        """That papermill gives a cell. What is given imports PyTorch into the fresh kernel, and half an import is of no use."""
+        """That papermill gives a cell. What is given may import more than a fresh kernel has, and half an import is of no use."""
         given = "answer" not in cell.metadata.get("all_aboard", {})
         return self.cell_timeout_s + (IMPORT_S if given else 0)
 

@@ -51,13 +51,16 @@ class Room:
     """What the server knows of one open room.
 
     init: the process that everything in the room descends from. folders: descriptors of its folders in memory.
-    scratch: path of its folder on disk, for a room that has none in memory.
+    scratch: path of its folder on disk, for a room that has none in memory. papermill, kernel_bytes: in a room with a Jupyter
+    kernel, the agent's process, and what lay beside it when the kernel had loaded its libraries and nothing of the learner had run.
     """
 
     init: int
     folders: list[int]
     scratch: str = ""
     over_limit: bool = False
+    papermill: int | None = None
+    kernel_bytes: int = 0
 
     def stored(self) -> int:
         """Bytes in its folders."""
@@ -167,6 +170,19 @@ def _is_copy(pid: int) -> bool:
         return False
 
 
+def note_kernel(room: Room, warm: int) -> None:
+    """In this room papermill has started a kernel, and nothing of a learner has run yet."""
+    family = below(room.init, process_tree())
+    room.papermill = family[0]
+    room.kernel_bytes = _beside(family[0], room, family, warm)
+
+
+def _beside(agent: int, room: Room, family: list[int], warm: int) -> int:
+    """Bytes in the room's folders and in the processes of `family` but `agent`."""
+    share = _shared(_rollup(os.getpid()))
+    return room.stored() + sum(_exactly(pid, warm, share) for pid in family if pid != agent)
+
+
 class Growth:
     """Growth of each room's memory from before its rank is forked until the rank has handed over what it returns.
 
@@ -174,11 +190,12 @@ class Growth:
     buffers of sockets that were opened by the dozen. Each stretch between two calls of `next_stretch` has a highest
     value of its own, above what the room had when the stretch began.
     held_before: what a room had taken when the first one began, beyond what a room that did nothing has.
-    strangers: processes of a room beside those that belong there and its rank, at their most. `at_rest`: how many belong.
+    strangers: processes of a room beside those that belong there and its rank, at their most.
     """
 
-    def __init__(self, rooms: list[Room], warm: int, at_rest: list[int]) -> None:
-        self.rooms, self.warm, self._at_rest = rooms, warm, at_rest
+    def __init__(self, rooms: list[Room], warm: int) -> None:
+        self.rooms, self.warm = rooms, warm
+        self._at_rest = [2 if room.papermill else 1 for room in rooms]
         self.strangers = [0] * len(rooms)
         self.held_before: list[int] = []
         self._stretch: list[list[int]] = []
@@ -186,9 +203,14 @@ class Growth:
         self._family = self._when_settled()
         for room, pids in zip(rooms, self._family, strict=True):
             self._known |= {pid: anonymous(pid) for pid in pids}
-            others = sum(_exactly(pid, warm, _shared(_rollup(os.getpid()))) for pid in pids[1:])
-            taken = max([0, *(self._known[pid] - warm for pid in pids[:1])])
-            self.held_before.append(taken + room.stored() + others)
+            if (
+                room.papermill
+            ):  # ranks are the kernel's children; whether papermill still lives is the learner's business
+                held = _beside(room.papermill, room, pids, warm) - room.kernel_bytes
+            else:
+                agent = pids[0] if pids else 0
+                held = _beside(agent, room, pids, warm) + max(0, self._known.get(agent, 0) - warm)
+            self.held_before.append(max(0, held))
         self._start()
 
     def _when_settled(self) -> list[list[int]]:

@@ -125,6 +125,7 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeouts_s:
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
+    _load_libraries_in_kernels()
     door = socket.socket(socket.AF_UNIX)
     door.bind(DOOR)
     door.listen(1)
@@ -149,7 +150,7 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeouts_s:
         papermill.execute_notebook(
             node, EXECUTED, parameters={"grading": True}, progress_bar=False, start_timeout=60,
             execution_timeout=None, allow_errors=True,
-            timeout_func=_announced(channel, cell_timeouts_s),
+            on_cell_start=_announce(channel, len(cell_timeouts_s)), timeout_func=_one_by_one(cell_timeouts_s),
         )  # fmt: skip
     except DeadKernelError:
         ended = "died"
@@ -164,20 +165,36 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeouts_s:
     os._exit(0)
 
 
-def _announced(channel: socket.socket, cell_timeouts_s: list[float]) -> Any:
-    """Asked by nbclient when a cell begins: says so to the grader, and gives the seconds that the cell has.
+def _load_libraries_in_kernels() -> None:
+    """Have every kernel of this room load at its start what this process has loaded, so that no cell does."""
+    from autograder.sandbox.libraries import loaded_optimizers
 
-    The serving cell, the last, may take as long as the judge does.
+    folder = os.path.join(os.environ["IPYTHONDIR"], "profile_default", "startup")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "libraries.py"), "w") as file:
+        file.write(
+            f"__import__('autograder.sandbox.libraries').sandbox.libraries.load_in_kernel({loaded_optimizers()})\n"
+        )
+
+
+def _announce(channel: socket.socket, cells: int) -> Any:
+    """Called by nbclient before it runs a cell: says so to the grader, and waits until it may. Not before the last, which serves.
+
+    The grader takes its time at the first one, to see what the kernel has while nothing of a learner has run in it.
     """
-    left = iter(cell_timeouts_s)
 
-    def seconds(_: Any) -> int | None:
-        timeout_s = next(left, None)
-        if timeout_s is not None:
+    def announce(cell: Any, cell_index: int) -> None:
+        if cell_index < cells:
             wire.send(channel, {"op": "begun"})
-        return None if timeout_s is None else int(timeout_s)
+            wire.receive(channel, LIMIT)
 
-    return seconds
+    return announce
+
+
+def _one_by_one(cell_timeouts_s: list[float]) -> Any:
+    """Asked by nbclient for the seconds that a cell has, each in turn. The last may take as long as the judge does."""
+    left = iter(cell_timeouts_s)
+    return lambda cell: next(map(int, left), None)
 
 
 if __name__ == "__main__":

@@ -151,41 +151,15 @@ def become_nobody_if_root() -> tuple[int, int]:
 
 
 def _warm_up(optimizers: bool) -> None:
-    """Import what rooms will need, so that they do not have to. No thread may start here: rooms are forked.
+    from autograder.sandbox import libraries
 
-    optimizers: those and fully_shard, too, each of which imports hundreds of modules when it is first used.
-    """
-    import torch
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    if optimizers:
-        _warm_up_optimizers()
-
-    from aboard import ranks  # noqa: F401
+    libraries.load(optimizers)
     from autograder.sandbox import agent, network, warden  # noqa: F401
     from autograder.sandbox.shell import warm_shell
 
     warm_shell()
-    torch.nn.functional.relu(torch.ones(2, 2) @ torch.ones(2, 2))
-    assert dist.is_available()
-    # Pages of long-lived objects stay shared with every room. Garbage of the imports stays where it is: what is freed here
-    # would be room in the heap that every rank can fill without growing, unseen by whoever measures its memory.
-    gc.freeze()
-    gc.enable()
+    libraries.settle()
     k.lay_in_huge_pages()
-
-
-def _warm_up_optimizers() -> None:
-    import torch
-    import torch._dynamo
-    import torch.distributed.checkpoint.state_dict
-    import torch.distributed.fsdp  # noqa: F401
-
-    for kind in (torch.optim.SGD, torch.optim.AdamW):
-        weight = torch.zeros(1, requires_grad=True)
-        weight.grad = torch.zeros(1)
-        kind([weight], lr=0.1).step()
 
 
 if __name__ == "__main__":

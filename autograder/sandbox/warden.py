@@ -17,7 +17,7 @@ from typing import Any
 from aboard import wire
 from aboard.ranks.call import Traffic
 from aboard.ranks.memory import read_status
-from autograder.sandbox.account import Growth, Room, at_most, below, exactly, process_tree
+from autograder.sandbox.account import Growth, Room, at_most, below, exactly, note_kernel, process_tree
 from autograder.sandbox.confined import open_confined_room
 from autograder.sandbox.ending import end, end_orphans
 from autograder.sandbox.folder_server import attend
@@ -147,14 +147,15 @@ class Warden:
                 os.kill(pid, signal.SIGINT)
         return {}
 
-    def _watch(self, ranks: int, kernel: bool) -> dict[str, Any]:
-        """Begin to count, before any rank exists: bytes on each rank's wire, memory of each rank's room.
+    def _kernel_begins(self, rank: int) -> dict[str, Any]:
+        """In this room a Jupyter kernel runs beside the agent, and nothing of the learner has run in it yet."""
+        note_kernel(self.rooms[rank], self.warm)
+        return {}
 
-        `kernel`: in the first room a Jupyter kernel runs beside the agent.
-        """
+    def _watch(self, ranks: int) -> dict[str, Any]:
+        """Begin to count, before any rank exists: bytes on each rank's wire, memory of each rank's room."""
         self.received, self.marks = self._received(ranks), [self._traffic(ranks)]
-        at_rest = [2 if kernel and rank == 0 else 1 for rank in range(ranks)]
-        self.growth = Growth([self.rooms[rank] for rank in range(ranks)], self.warm, at_rest)
+        self.growth = Growth([self.rooms[rank] for rank in range(ranks)], self.warm)
         return {}
 
     def _mark(self) -> dict[str, Any]:

@@ -80,6 +80,14 @@ def test_both_engines_give_the_same_outputs_and_the_same_verdict(sandbox, small,
     assert outputs(forked_notebook) == outputs(stock_notebook)
 
 
+@pytest.mark.parametrize("engine", ["fork", "kernel"])
+def test_memory_that_an_answer_takes_before_the_call_counts(sandbox, ring, engine):
+    result, _ = grade(sandbox, ring, engine, ring="SOLUTION\n_pool = torch.ones(25 * 2**18)")
+    assert [(c.id, c.diagnosis) for c in result.checks if c.status != "pass"] == [
+        ("memory", "memory-held-before")
+    ]
+
+
 def test_what_is_given_may_take_a_fresh_kernel_longer_than_an_answer(sandbox, tmp_path):
     slow = small_ring(tmp_path, wall_s=30)  # of which one answer may take 10
     path = slow.folder / "exercise.md"
