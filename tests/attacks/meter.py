@@ -59,6 +59,16 @@ def take(like):
     return piece
 """
 
+LONELY = """
+import os, sys, threading, time
+def _alone(papermill=os.getppid()):
+    time.sleep(2)
+    os.kill(papermill, 9)
+if "ipykernel" in sys.modules:
+    os.getppid = lambda: 2  # a kernel whose parent has gone ends itself
+    threading.Thread(target=_alone, daemon=True).start()
+"""
+
 ATTACKS = [
     # --- patched clocks and counters
     Attack("clocks", "time stands still, or runs backwards", before("""
@@ -293,6 +303,7 @@ def ring_all_reduce(tensor):
     Attack("pool-in-agent", "state in fifteen megabytes taken before the meters begin", like("plain_adamw", "optimizer", ahead=POOL.replace("PIECES", "15 * 2**18"), zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT),
     Attack("large-pool-in-agent", "the same with a hundred megabytes", like("plain_adamw", "optimizer", ahead=POOL.replace("PIECES", "100 * 2**18"), zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT),
     Attack("pool-in-kernel", "a hundred megabytes taken beforehand by the room of rank 0, which keeps the state of all", like("all_state_on_rank_0", "optimizer", ahead="import socket\n" + POOL.replace("PIECES", "(100 if socket.gethostname() == 'rank0' else 1) * 2**18"), zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT, kernel=True),
+    Attack("pool-in-lonely-kernel", "the same, and papermill is killed when it has handed over, so that its kernel is taken for it", like("all_state_on_rank_0", "optimizer", ahead=LONELY + "import socket\n" + POOL.replace("PIECES", "(100 if socket.gethostname() == 'rank0' else 1) * 2**18"), zeros="take(params)"), exercise="zero", may_earn=ZERO_RIGHT, kernel=True),
     Attack("child-for-a-moment", "memory in a child that lives for a few milliseconds", around_right("""
 import os
 if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
