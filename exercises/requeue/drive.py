@@ -344,9 +344,16 @@ def main():
 
 
 def job_state(job):
-    """What Slurm says of the job while it is told to stop: RUNNING, or that its processes are being ended already."""
-    said = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True).stdout
-    return said.partition("JobState=")[2].partition(" ")[0]
+    """What Slurm says of the job while it is told to stop: RUNNING, or that its processes are being ended already.
+
+    On a machine that is busy with other things, slurmctld does not always answer; no answer is none of the two.
+    """
+    for _ in range(10):
+        said = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True).stdout
+        if "JobState=" in said:
+            return said.partition("JobState=")[2].partition(" ")[0]
+        time.sleep(0.5)
+    return "not known to Slurm"
 
 
 def note(name, **said):
