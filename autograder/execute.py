@@ -35,7 +35,7 @@ papermill_engines.register("fork", ForkEngine)  # also an entry point, for paper
 
 PARAMETERS = {"grading": True}
 IMPORT_S = 30.0  # that libraries may take to be imported on a machine that is busy with other things
-START_S = 15.0 + IMPORT_S  # for a Jupyter kernel, which imports it, too
+START_S = 15.0 + IMPORT_S  # that a Jupyter kernel may take, which imports them, too
 GONE = "It ended the process (exit, a crash, or the memory limit)."
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 KINDS = {

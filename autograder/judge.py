@@ -232,7 +232,7 @@ WAITING = ("result-first", "missing", "misfit")
 
 
 def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckResult]:
-    """Give each failing check a hint: its diagnosis's, written "diagnosis: …", or the first of its own, written "check: …",
+    """Give each failing check a hint: its diagnosis's, written "diagnosis: …", or its own, written "check: …",
     else the next of those for any check.
 
     A check that only waits for something else to be mended gets none, and the same mistake met again no further one: who
@@ -245,12 +245,11 @@ def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckRes
 
     def hint(one: CheckResult) -> str | None:
         if one.diagnosis in vague and one.id in owned:
-            return owned[one.id][0]
+            return owned[one.id]
         if one.diagnosis in met:
             return None
         met.add(one.diagnosis)
-        own = owned.get(one.diagnosis or "") or owned.get(one.id)
-        return own[0] if own else next(anyones, None)
+        return owned.get(one.diagnosis or "") or owned.get(one.id) or next(anyones, None)
 
     return [
         r.model_copy(update={"hint": hint(r)}) if r.status == "fail" and r.diagnosis not in WAITING else r
@@ -258,15 +257,15 @@ def _with_hints(exercise: Exercise, results: list[CheckResult]) -> list[CheckRes
     ]
 
 
-def hints_by_name(exercise: Exercise) -> tuple[dict[str, list[str]], list[str]]:
-    """(check or diagnosis → its own hints, hints for any check), in the order of exercise.toml."""
+def hints_by_name(exercise: Exercise) -> tuple[dict[str, str], list[str]]:
+    """(check or diagnosis → its own hint, hints for any check), in the order of exercise.toml."""
     names = exercise.points.keys() | exercise.diagnoses.keys() | COMMON.keys()
-    owned: dict[str, list[str]] = {}
+    owned: dict[str, str] = {}
     shared = []
     for hint in exercise.hints:
         name, separator, text = hint.partition(": ")
         if separator and name in names:
-            owned.setdefault(name, []).append(text)
+            owned.setdefault(name, text)
         else:
             shared.append(hint)
     return owned, shared

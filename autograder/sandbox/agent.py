@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from aboard import wire
 from aboard.ranks.rank import live_as_rank
 from autograder.learner import lookup_in
+from autograder.sandbox.libraries import loaded_optimizers
 from autograder.sandbox.outer import SCRATCH
 from autograder.sandbox.shell import RoomShell, run_cell
 
@@ -167,8 +168,6 @@ def _run_stock_papermill(channel: socket.socket, notebook: str, cell_timeouts_s:
 
 def _load_libraries_in_kernels() -> None:
     """Have every kernel of this room load at its start what this process has loaded, so that no cell does."""
-    from autograder.sandbox.libraries import loaded_optimizers
-
     folder = os.path.join(os.environ["IPYTHONDIR"], "profile_default", "startup")
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "libraries.py"), "w") as file:

@@ -27,6 +27,7 @@ def loaded_optimizers() -> bool:
 
 
 def load_in_kernel(optimizers: bool) -> None:
+    """What a kernel runs at its start. (A server, which is forked, looks for no garbage from its own beginning on.)"""
     gc.disable()
     load(optimizers)
     settle()

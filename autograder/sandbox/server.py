@@ -16,7 +16,7 @@ import time
 from typing import NoReturn
 
 from autograder.sandbox import kernel as k
-from autograder.sandbox import messages
+from autograder.sandbox import libraries, messages
 from autograder.sandbox.outer import OPEN_FILES
 
 LAST_S = 2.0  # for sandboxes to end by themselves, when the grader has hung up
@@ -151,8 +151,7 @@ def become_nobody_if_root() -> tuple[int, int]:
 
 
 def _warm_up(optimizers: bool) -> None:
-    from autograder.sandbox import libraries
-
+    """Import what rooms will need, so that they do not have to. Rooms are forked: no thread may start here."""
     libraries.load(optimizers)
     from autograder.sandbox import agent, network, warden  # noqa: F401
     from autograder.sandbox.shell import warm_shell
