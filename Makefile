@@ -39,7 +39,7 @@ book: .venv/.ready ## The book: _build/html/index.html
 	@tools/book.sh
 	@echo "Open _build/html/index.html"
 
-bench: system .venv/.ready ## How fast grading is, beside papermill, nbgrader and otter (half an hour; BENCH=--quick)
+bench: system .venv/.ready ## How fast grading is, beside papermill, nbgrader and otter (an hour; BENCH=--quick)
 	@.venv/bin/python -m tests.bench $(BENCH)
 
 soak: system .venv/.ready ## The long forms of the tests: attacks, faults, fuzz, lint under load (days; ONLY=faults: a part)

@@ -168,8 +168,7 @@ times a second.
 - Two trivial notebooks: add two numbers; the largest of a list. They show what a tool costs by itself.
 - The exercise with 4 ranks: the mean of a tensor of 1,025 elements over 4 gloo ranks. Where tests are cells, the test cell
   writes the learner's function into a program that `torchrun` starts 4 times. Every
-  rank then imports PyTorch, which is most of the time. Ours forks ranks from a process that has it already. What takes
-  long is graded for fewer submissions.
+  rank then imports PyTorch, which is most of the time. Ours forks ranks from a process that has it already.
 
 ## Many submissions
 

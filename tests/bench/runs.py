@@ -14,12 +14,10 @@ from tests.bench.ours import Ours
 from tests.bench.peers import Environment, NotHere
 from tests.bench.work import ADD, WORKS, Notebook
 
-Way = tuple[str, str, Callable[[int], Cost]]  # tool, way, and what grades so many submissions
+Way = tuple[str, Callable[[int], Cost]]  # its name, and what grades so many submissions
 
 PEERS = ("nbgrader", "otter-grader")
-# A peer takes longest where ranks are started from a cell; 64 of those would take longer than everything else together.
-SIZES = {"trivial": (1, 8, 64), "ranks": (1, 8, 64)}
-MOST_FOR_PEERS = {"trivial": 64, "ranks": 8}
+SIZES = (1, 8, 64)
 SCALING = (10, 100, 1000, 5000)
 # A run of seconds is at the mercy of a moment: what takes less than this is run three times, and the median counts.
 SHORT_S = 20.0
@@ -27,9 +25,8 @@ SHORT_S = 20.0
 
 @dataclass(frozen=True)
 class Run:
-    """`count` submissions of `work`, graded by `tool` (and `way`, where a tool has two)."""
+    """`count` submissions of `work`, graded in one `way`: a tool may have two."""
 
-    tool: str
     way: str
     work: str
     count: int
@@ -37,7 +34,6 @@ class Run:
 
     def as_json(self) -> dict[str, object]:
         return {
-            "tool": self.tool,
             "way": self.way,
             "work": self.work,
             "count": self.count,
@@ -67,10 +63,9 @@ def side_by_side(peers: dict[str, Environment], jobs: int, most: int) -> Iterato
                     ways += _ways(tool, peers.get(tool), place, notebooks, jobs)
                 except Failed as error:
                     yield f"{tool}, {work}: not measured: {error}"
-            for count in (n for n in SIZES[work] if n <= most):
-                for tool, way, grade in ways:
-                    if tool == "autograder" or count <= MOST_FOR_PEERS[work]:
-                        yield _try(tool, way, work, count, grade)
+            for count in (n for n in SIZES if n <= most):
+                for way, grade in ways:
+                    yield _try(way, work, count, grade)
 
 
 def _ways(
@@ -79,14 +74,14 @@ def _ways(
     """How `tool` grades `notebooks`, prepared in the folder `place`. Failed when its own preparation fails."""
     if peer is None:
         ours = Ours(place, notebooks)
-        return [(tool, "autograder grade", lambda n: ours.grade(n, jobs))]
+        return [("autograder grade", lambda n: ours.grade(n, jobs))]
     if tool == "nbgrader":
         book = Nbgrader(peer, place, notebooks)
-        return [(tool, "nbgrader autograde", book.grade)]
+        return [("nbgrader autograde", book.grade)]
     otter = Otter(peer, place, notebooks)
     return [
-        (tool, "otter run", lambda n: otter.grade(n, jobs)),
-        (tool, "otter.api", lambda n: otter.grade(n, jobs, in_process=True)),
+        ("otter run", lambda n: otter.grade(n, jobs)),
+        ("otter.api", lambda n: otter.grade(n, jobs, in_process=True)),
     ]
 
 
@@ -95,15 +90,15 @@ def scaling(jobs: int, most: int) -> Iterator[Run | str]:
     with tempfile.TemporaryDirectory() as name:
         ours = Ours(Path(name), [ADD])
         for count in (n for n in SCALING if n <= most):
-            yield _try("autograder", "autograder grade", "scaling", count, lambda n: ours.grade(n, jobs))
+            yield _try("autograder grade", "scaling", count, lambda n: ours.grade(n, jobs))
 
 
-def _try(tool: str, way: str, work: str, count: int, grade: Callable[[int], Cost]) -> Run | str:
+def _try(way: str, work: str, count: int, grade: Callable[[int], Cost]) -> Run | str:
     try:
         costs = [grade(count)]
         if costs[0].wall_s < SHORT_S:
             costs += [grade(count), grade(count)]
         costs.sort(key=lambda cost: cost.wall_s)
-        return Run(tool, way, work, count, costs[len(costs) // 2])
+        return Run(way, work, count, costs[len(costs) // 2])
     except Failed as error:
         return f"{way}, {work}, {count} submissions: not measured: {error}"
