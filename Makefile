@@ -39,8 +39,8 @@ book: .venv/.ready ## The book: _build/html/index.html
 	@tools/book.sh
 	@echo "Open _build/html/index.html"
 
-bench: system .venv/.ready ## How fast grading is, beside papermill, nbgrader and otter (an hour; BENCH=--quick)
-	@.venv/bin/python -m tests.bench $(BENCH)
+bench: system .venv/.ready ## How fast grading is, beside papermill, nbgrader and otter (an hour; BENCH=--quick; ONLY=scaling: a part)
+	@.venv/bin/python -m tests.bench $(BENCH) $(if $(ONLY),--only $(ONLY))
 
 soak: system .venv/.ready ## The long forms of the tests: attacks, faults, fuzz, lint under load (days; ONLY=faults: a part)
 	@.venv/bin/python -m tests.soak $(if $(ONLY),--only $(ONLY))

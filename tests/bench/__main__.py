@@ -1,9 +1,10 @@
 """`make bench`: what grading costs, beside stock papermill, nbgrader and otter-grader in the same run.
 
-    python -m tests.bench [--quick] [--publish]
+    python -m tests.bench [--quick] [--publish] [--only PART …]
 
 Figures go to build/bench.json as they come; --publish puts them into the book. Ratios are what carries over to another
-machine; processor seconds are what carries over from a busy machine to an idle one.
+machine; processor seconds are what carries over from a busy machine to an idle one. What is compared is in one part, and so
+in one run; --only measures a part again, and keeps the book's other ones, if they are of the same machine and versions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from tests.bench import own, page, runs
 
 ROOT = own.ROOT
 OUT = ROOT / "build" / "bench.json"
+PARTS = ("own", "side_by_side", "scaling")
 
 
 def main() -> None:
@@ -35,9 +38,10 @@ def main() -> None:
         action="store_true",
         help="put the figures into the book: book/_data/bench.json, book/bench.md",
     )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts")
     options = parser.parse_args()
     start = time.monotonic()
-    found = measure(options.quick)
+    found = measure(options.quick, options.only)
     print(f"\n{time.monotonic() - start:.0f} s in all; written to {OUT.relative_to(ROOT)}")
     for line in page.missed(found):
         print(f"goal missed: {line}")
@@ -46,32 +50,37 @@ def main() -> None:
             print(f"written to {path.relative_to(ROOT)}")
 
 
-def measure(quick: bool) -> dict[str, Any]:
-    """Measure everything, a line for each figure; what was found, as it stands in build/bench.json."""
+def measure(quick: bool, parts: Sequence[str]) -> dict[str, Any]:
+    """Measure `parts`, a line for each figure; what was found, with the book's other parts, as it stands in build/bench.json."""
     jobs = len(os.sched_getaffinity(0))
     peers, missing = runs.environments()
     for sentence in missing.values():
         print(sentence, file=sys.stderr)
     found: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(), "machine": machine(jobs), "jobs": jobs, "quick": quick,
+        "machine": machine(jobs), "jobs": jobs, "quick": quick,
         "versions": {
             "Python": platform.python_version(), "PyTorch": version("torch"), "papermill": version("papermill"),
             **{name: environment.version for name, environment in peers.items()},
         },
-        "not_measured": missing, "own": [], "side_by_side": [], "scaling": [],
+        "not_measured": missing,
     }  # fmt: skip
-    _say(f"grading in this process, {jobs} cores in the machine")
-    for figure in own.figures(50 if quick else 1000):
-        _say(
-            f"{figure.what}: {page.number(figure.value)} {figure.unit}"
-            + (f" (goal {figure.goal})" if figure.goal else "")
-        )
-        _keep(found, "own", vars(figure))
-    for key, rows in (
-        ("side_by_side", runs.side_by_side(peers, jobs, 8 if quick else 64)),
-        ("scaling", runs.scaling(jobs, 100 if quick else 5000)),
-    ):
-        for run in rows:
+    found |= {"dates": {}} | _kept([part for part in PARTS if part not in parts], found)
+    for part in parts:
+        found["dates"][part] = datetime.date.today().isoformat()
+        found[part] = []
+        if part == "own":
+            _say(f"grading in this process, {jobs} cores in the machine")
+            for figure in own.figures(50 if quick else 1000):
+                _say(
+                    f"{figure.what}: {page.number(figure.value)} {figure.unit}"
+                    + (f" (goal {figure.goal})" if figure.goal else "")
+                )
+                _keep(found, part, vars(figure))
+            continue
+        few, many = (8, 100) if quick else (64, 5000)
+        for run in (
+            runs.side_by_side(peers, jobs, few) if part == "side_by_side" else runs.scaling(jobs, many)
+        ):
             if isinstance(run, str):
                 _say(run)
                 continue
@@ -80,8 +89,22 @@ def measure(quick: bool) -> dict[str, Any]:
                 f"{page.number(run.cost.cpu_s / run.count)} CPU s; peak {page.amount(run.cost.peak_bytes)}; others used "
                 f"{run.cost.others:.1f} cores"
             )
-            _keep(found, key, run.as_json())
+            _keep(found, part, run.as_json())
     return found
+
+
+def _kept(parts: list[str], like: dict[str, Any]) -> dict[str, Any]:
+    """The book's `parts`, which must have been measured as `like` is."""
+    if not parts:
+        return {}
+    before = json.loads(page.DATA.read_text())
+    differ = [key for key in like if before.get(key) != like[key]]
+    if differ:
+        sys.exit(
+            f"The book's figures were measured with another {' and '.join(differ)}, and cannot stand beside new ones: "
+            "measure all parts, without --only."
+        )
+    return {part: before[part] for part in parts} | {"dates": {part: before["dates"][part] for part in parts}}
 
 
 def machine(cores: int) -> dict[str, Any]:

@@ -136,8 +136,8 @@ def _page(found: Found) -> str:
 
 # How fast grading is
 
-`make bench` measures everything on this page on your machine, in one run. What stands here was measured on
-{found["date"]}: {box["cpu"]}, {box["cores"]} cores, {amount(box["memory_bytes"])} of memory, {box["system"]};
+`make bench` measures everything on this page on your machine; what is compared, in one run. What stands here was measured on
+{" and ".join(sorted(set(found["dates"].values())))}: {box["cpu"]}, {box["cores"]} cores, {amount(box["memory_bytes"])} of memory, {box["system"]};
 {versions}.{busy}{short}
 
 ## Side by side
@@ -198,15 +198,19 @@ Median of several runs, except for the first two.
 
 
 def _side_by_side_sentence(found: Found) -> str:
-    parts = []
-    for way in ("nbgrader autograde", "otter run"):
-        times = _times(found, way)
-        if times is not None:
-            parts.append(f"{number(times)} times as many as `{way}`")
-    if not parts:
-        return ""
-    count = _common(_of(found, "trivial"))
-    return f"With {count} submissions of two trivial notebooks, `autograder grade` does {' and '.join(parts)} in the same time."
+    said = []
+    for work, title in TITLES.items():
+        parts = [
+            f"{number(times)} times as many as `{way}`"
+            for way in ("nbgrader autograde", "otter run")
+            if (times := _times(found, way, work)) is not None
+        ]
+        if parts:
+            count = _common(_of(found, work))
+            said.append(
+                f"{title}, {count} submissions: `autograder grade` does {' and '.join(parts)} in the same time."
+            )
+    return "\n".join(said)
 
 
 def _tables(found: Found) -> str:
