@@ -64,7 +64,9 @@ def measure(quick: bool, parts: Sequence[str]) -> dict[str, Any]:
         },
         "not_measured": missing,
     }  # fmt: skip
-    found |= {"dates": {}} | _kept([part for part in PARTS if part not in parts], found)
+    found |= {"dates": {}, **{part: [] for part in PARTS}} | _kept(
+        [p for p in PARTS if p not in parts], found
+    )
     for part in parts:
         found["dates"][part] = datetime.date.today().isoformat()
         found[part] = []
@@ -101,8 +103,8 @@ def _kept(parts: list[str], like: dict[str, Any]) -> dict[str, Any]:
     differ = [key for key in like if before.get(key) != like[key]]
     if differ:
         sys.exit(
-            f"The book's figures were measured with another {' and '.join(differ)}, and cannot stand beside new ones: "
-            "measure all parts, without --only."
+            f"The book's figures differ from this run in {' and '.join(differ)}, and cannot stand beside it: measure all "
+            "parts, without --only."
         )
     return {part: before[part] for part in parts} | {"dates": {part: before["dates"][part] for part in parts}}
 
