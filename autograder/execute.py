@@ -115,9 +115,7 @@ class _Execution:
         if _blank(cell):
             return self._note(index, cell)
         if time.monotonic() > self.deadline:
-            self.deadly.add(index)
-            self.outcome[index] = ("not_run", "The time limit was reached before this cell.")
-            return False
+            return self._too_late(index)
         try:
             reply = self.room.run_cell(cell.source, self.cell_timeout_s)
         except TimeoutError:
@@ -145,6 +143,11 @@ class _Execution:
                 break
         return False
 
+    def _too_late(self, index: int) -> bool:
+        self.deadly.add(index)
+        self.outcome[index] = ("not_run", "The time limit was reached before this cell.")
+        return False
+
     def _stopped(self) -> str:
         return f"It ran longer than {self.cell_timeout_s:.0f} s and was stopped."
 
@@ -159,7 +162,10 @@ class _Execution:
     # --- kernel
 
     def by_kernel(self, assembled: NotebookNode) -> NotebookNode:
-        """Stock papermill in the room; again without a cell that ended or hung the kernel, until one is left alive."""
+        """Stock papermill in the room; again without a cell that ended or hung the kernel, until one is left alive.
+
+        What counts against the time limit is what the cells take: kernels start as fast as the machine lets them.
+        """
         from autograder.errors import SandboxError
 
         # With a cell for the parameters of its own, the notebook has the same cells under both engines.
@@ -168,6 +174,7 @@ class _Execution:
         for index in code:
             if _blank(notebook.cells[index]):  # papermill does not run those
                 self._note(index, notebook.cells[index])
+        left_s = self.limits.wall_s
         while True:
             live = [i for i in code if i not in self.deadly and not _blank(notebook.cells[i])]
             sent = nbformat.v4.new_notebook(
@@ -176,10 +183,12 @@ class _Execution:
             sent.cells.append(
                 nbformat.v4.new_code_cell("import autograder.sandbox.agent as _a; _a.serve_in_kernel()")
             )
-            left = max(5.0, self.deadline - time.monotonic()) + START_S
             saved = self.room.run_papermill(
-                nbformat.writes(sent), [self._seconds(notebook.cells[i]) for i in live], left
+                nbformat.writes(sent),
+                [self._seconds(notebook.cells[i]) for i in live],
+                max(5.0, left_s) + START_S,
             )
+            left_s -= saved.cells_s
             done = self._take_outputs(notebook, live, saved.text)
             if not saved.ended:
                 break
@@ -195,7 +204,9 @@ class _Execution:
             self.outcome[culprit] = (
                 ("timeout", self._stopped()) if saved.ended == "timeout" else ("error", GONE)
             )
-            if time.monotonic() > self.deadline:
+            if left_s <= 0:
+                for index in live[done + 1 :]:
+                    self._too_late(index)
                 break
         self.room.cells = [notebook.cells[i].source for i in code if i not in self.deadly]
         return notebook

@@ -35,20 +35,25 @@ class RoomGone(Exception):
 class Saved:
     """How papermill left a notebook.
 
-    text: the notebook as it saved it, "" where it did not live to tell. begun: cells that had begun. ended: "" while the
-    kernel lives and serves; "timeout", "died", or words of the agent.
+    text: the notebook as it saved it, "" where it did not live to tell. begun: cells that had begun. cells_s: seconds that
+    these took, none of them more than it has. ended: "" while the kernel lives and serves; "timeout", "died", or words of
+    the agent.
     """
 
     text: str
     begun: int
+    cells_s: float
     ended: str
 
     @classmethod
-    def of(cls, answer: dict[str, Any], begun: int) -> Saved:
+    def of(cls, answer: dict[str, Any], begun: int, cells_s: float) -> Saved:
         """From what the agent says, or anything at all of somebody else."""
         text, ended = answer.get("notebook"), answer.get("ended")
         return cls(
-            text if type(text) is str else "", begun, ended if type(ended) is str else "words of its own"
+            text if type(text) is str else "",
+            begun,
+            cells_s,
+            ended if type(ended) is str else "words of its own",
         )
 
 
@@ -121,6 +126,15 @@ class SandboxRoom:
         channel = self._channel(0)
         order = {"op": "papermill", "notebook": notebook, "cell_timeouts_s": cell_timeouts_s}
         begun, deadline, allowed = 0, time.monotonic() + timeout_s, timeout_s
+        cells_s, began = 0.0, time.monotonic()
+
+        def cell_is_over() -> None:
+            nonlocal cells_s, began
+            now = time.monotonic()
+            if begun:  # before that, the kernel started
+                cells_s += min(now - began, cell_timeouts_s[begun - 1])
+            began = now
+
         try:
             wire.send(channel, order)
             while (answer := self._answer(channel, min(allowed, deadline - time.monotonic()))).get(
@@ -128,6 +142,7 @@ class SandboxRoom:
             ) == "begun":
                 if begun == len(cell_timeouts_s):
                     raise wire.WireError("more cells than there are")
+                cell_is_over()
                 if not begun:
                     self.sandbox.ask("kernel_begins", rank=0)
                 wire.send(channel, {"op": "go"})
@@ -137,7 +152,8 @@ class SandboxRoom:
             answer = {"ended": "timeout"}
         except (EOFError, OSError, wire.WireError):
             answer = {"ended": "died"}
-        saved = Saved.of(answer, begun)
+        cell_is_over()
+        saved = Saved.of(answer, begun, cells_s)
         if saved.ended:
             self._shut(0)
             return saved

@@ -80,6 +80,12 @@ def test_both_engines_give_the_same_outputs_and_the_same_verdict(sandbox, small,
     assert outputs(forked_notebook) == outputs(stock_notebook)
 
 
+def test_what_a_kernel_takes_to_start_is_not_the_learners_time(sandbox, tmp_path):
+    # Of 9 seconds the answer that stops has 3. Those until papermill is ended, too, and until two kernels started, are more.
+    result, _ = grade(sandbox, small_ring(tmp_path, wall_s=9), "kernel", **SAME["stops"])
+    assert [cell.status for cell in result.cells] == ["ok", "timeout"]
+
+
 @pytest.mark.parametrize("engine", ["fork", "kernel"])
 def test_memory_that_an_answer_takes_before_the_call_counts(sandbox, ring, engine):
     result, _ = grade(sandbox, ring, engine, ring="SOLUTION\n_pool = torch.ones(25 * 2**18)")

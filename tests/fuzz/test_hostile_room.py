@@ -129,9 +129,9 @@ def test_cells_that_answer_anything(tiny, data):
 @given(data=st.data())
 def test_a_papermill_that_answers_anything(tiny, data):
     def say(sent, cells):
-        begun = data.draw(st.integers(0, cells))
+        begun, seconds = data.draw(st.integers(0, cells)), data.draw(st.sampled_from([0.0, 1.0, 1000.0]))
         if data.draw(st.sampled_from([False, False, True])):
-            return {"ended": data.draw(st.sampled_from(["died", "timeout"]))}, begun
+            return {"ended": data.draw(st.sampled_from(["died", "timeout"]))}, begun, seconds
         saved = json.loads(sent)
         for cell in saved["cells"]:
             cell["metadata"] |= {"execution": {"shell.execute_reply": ""}, "papermill": {"duration": 1.0}}
@@ -142,7 +142,11 @@ def test_a_papermill_that_answers_anything(tiny, data):
                 at(saved, path[:-1])[path[-1]] = data.draw(ODD.filter(no_tensors))
         text = json.dumps(saved)[: data.draw(st.sampled_from([None, None, None, 200]))]
         ended = data.draw(st.sampled_from(["", "", "died", "timeout", "error", 7, [""], torch.ones(2)]))
-        return {"notebook": data.draw(st.sampled_from([text, text, text, 7, None])), "ended": ended}, begun
+        return (
+            {"notebook": data.draw(st.sampled_from([text, text, text, 7, None])), "ended": ended},
+            begun,
+            seconds,
+        )
 
     from autograder.errors import SandboxError
 
