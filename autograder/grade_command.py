@@ -38,7 +38,8 @@ def grade_cohort(
         _require_sandbox()
         _require_open_files()
         already = f", {len(batch.done_before)} already done" if batch.done_before else ""
-        console.print(f"Grading {len(batch.todo)} submissions with {jobs} workers{already}.", markup=False)
+        work, by = _counted(len(batch.todo), "submission"), _counted(jobs, "worker")
+        console.print(f"Grading {work} with {by}{already}.", markup=False)
         try:
             _run(course, submissions, out, batch, jobs, console)
         except OSError as error:
@@ -80,6 +81,10 @@ def grade_cohort(
 def _few(lines: list[str], most: int = 10) -> str:
     rest = [f"and {len(lines) - most} more"] if len(lines) > most else []
     return "".join(f"\n  {line}" for line in lines[:most] + rest)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _require_sandbox() -> None:
