@@ -203,9 +203,8 @@ class Growth:
         self._family = self._when_settled()
         for room, pids in zip(rooms, self._family, strict=True):
             self._known |= {pid: anonymous(pid) for pid in pids}
-            if (
-                room.papermill
-            ):  # ranks are the kernel's children; whether papermill still lives is the learner's business
+            if room.papermill:
+                # Ranks are the kernel's children; whether papermill still lives is the learner's business.
                 held = _beside(room.papermill, room, pids, warm) - room.kernel_bytes
             else:
                 agent = pids[0] if pids else 0

@@ -170,6 +170,7 @@ def _load_libraries_in_kernels() -> None:
     """Have every kernel of this room load at its start what this process has loaded, so that no cell does."""
     folder = os.path.join(os.environ["IPYTHONDIR"], "profile_default", "startup")
     os.makedirs(folder, exist_ok=True)
+    # One expression: a name that this file gives would be one in the notebook.
     with open(os.path.join(folder, "libraries.py"), "w") as file:
         file.write(
             f"__import__('autograder.sandbox.libraries').sandbox.libraries.load_in_kernel({loaded_optimizers()})\n"

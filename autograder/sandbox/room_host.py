@@ -125,35 +125,27 @@ class SandboxRoom:
         self.in_kernel = True
         channel = self._channel(0)
         order = {"op": "papermill", "notebook": notebook, "cell_timeouts_s": cell_timeouts_s}
-        begun, deadline, allowed = 0, time.monotonic() + timeout_s, timeout_s
-        cells_s, began = 0.0, time.monotonic()
-
-        def cell_is_over() -> None:
-            nonlocal cells_s, began
-            now = time.monotonic()
-            if begun:  # before that, the kernel started
-                cells_s += min(now - began, cell_timeouts_s[begun - 1])
-            began = now
-
+        began: list[float] = []  # when each cell did
+        deadline, allowed = time.monotonic() + timeout_s, timeout_s
         try:
             wire.send(channel, order)
             while (answer := self._answer(channel, min(allowed, deadline - time.monotonic()))).get(
                 "op"
             ) == "begun":
-                if begun == len(cell_timeouts_s):
+                if len(began) == len(cell_timeouts_s):
                     raise wire.WireError("more cells than there are")
-                cell_is_over()
-                if not begun:
+                if not began:
                     self.sandbox.ask("kernel_begins", rank=0)
                 wire.send(channel, {"op": "go"})
-                allowed = cell_timeouts_s[begun] + REPORT_S
-                begun += 1
+                allowed = cell_timeouts_s[len(began)] + REPORT_S
+                began.append(time.monotonic())
         except TimeoutError:
             answer = {"ended": "timeout"}
         except (EOFError, OSError, wire.WireError):
             answer = {"ended": "died"}
-        cell_is_over()
-        saved = Saved.of(answer, begun, cells_s)
+        ended = [*began[1:], time.monotonic()]
+        cells_s = sum(min(b - a, most) for a, b, most in zip(began, ended, cell_timeouts_s, strict=False))
+        saved = Saved.of(answer, len(began), cells_s)
         if saved.ended:
             self._shut(0)
             return saved

@@ -16,12 +16,13 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tests.bench import own, page, runs
+from tests.bench.peers import Environment
 
 ROOT = own.ROOT
 OUT = ROOT / "build" / "bench.json"
@@ -70,29 +71,38 @@ def measure(quick: bool, parts: Sequence[str]) -> dict[str, Any]:
     for part in parts:
         found["dates"][part] = datetime.date.today().isoformat()
         found[part] = []
-        if part == "own":
-            _say(f"grading in this process, {jobs} cores in the machine")
-            for figure in own.figures(50 if quick else 1000):
-                _say(
-                    f"{figure.what}: {page.number(figure.value)} {figure.unit}"
-                    + (f" (goal {figure.goal})" if figure.goal else "")
-                )
-                _keep(found, part, vars(figure))
-            continue
-        few, many = (8, 100) if quick else (64, 5000)
-        for run in (
-            runs.side_by_side(peers, jobs, few) if part == "side_by_side" else runs.scaling(jobs, many)
-        ):
-            if isinstance(run, str):
-                _say(run)
-                continue
-            _say(
-                f"{run.way}, {run.work}, {run.count} submissions: each {page.number(run.cost.wall_s / run.count)} s, "
-                f"{page.number(run.cost.cpu_s / run.count)} CPU s; peak {page.amount(run.cost.peak_bytes)}; others used "
-                f"{run.cost.others:.1f} cores"
-            )
-            _keep(found, part, run.as_json())
+        for line, row in _figures(quick) if part == "own" else _runs(part, peers, jobs, quick):
+            print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+            if row:
+                found[part].append(row)
+                OUT.parent.mkdir(exist_ok=True)
+                OUT.write_text(json.dumps(found, indent=1) + "\n")
     return found
+
+
+def _figures(quick: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(What to say, what to keep) of each figure taken in this process."""
+    for figure in own.figures(50 if quick else 1000):
+        goal = f" (goal {figure.goal})" if figure.goal else ""
+        yield f"{figure.what}: {page.number(figure.value)} {figure.unit}{goal}", vars(figure)
+
+
+def _runs(
+    part: str, peers: dict[str, Environment], jobs: int, quick: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same of each run of a command; nothing to keep of one that failed."""
+    few, many = (8, 100) if quick else (64, 5000)
+    for run in runs.side_by_side(peers, jobs, few) if part == "side_by_side" else runs.scaling(jobs, many):
+        if isinstance(run, str):
+            yield run, {}
+            continue
+        cost = run.cost
+        yield (
+            f"{run.way}, {run.work}, {run.count} submissions: each {page.number(cost.wall_s / run.count)} s, "
+            f"{page.number(cost.cpu_s / run.count)} CPU s; peak {page.amount(cost.peak_bytes)}; others used "
+            f"{cost.others:.1f} cores",
+            run.as_json(),
+        )
 
 
 def _kept(parts: list[str], like: dict[str, Any]) -> dict[str, Any]:
@@ -119,16 +129,6 @@ def machine(cores: int) -> dict[str, Any]:
     kernel = ".".join(platform.release().split(".")[:2])
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"cpu": cpu, "cores": cores, "memory_bytes": memory, "system": f"{release}, Linux {kernel}"}
-
-
-def _keep(found: dict[str, Any], key: str, row: dict[str, Any]) -> None:
-    found[key].append(row)
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
-
-
-def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
 
 if __name__ == "__main__":
