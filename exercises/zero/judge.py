@@ -63,7 +63,8 @@ def memory(learner, draw):
     draw.case(large.words)
     run, size = large.run(), large.size * large.layers
     # One layer after the other is updated, so what a step needs for a moment is a few layers' worth, more of them the more
-    # ranks send theirs, and drive.py keeps 2 MB in hand. Who keeps all gradients instead, to do the first step once more with the second, needs more.
+    # ranks send theirs, and drive.py keeps 2 MB in hand. Who keeps all gradients instead, to do the first step once more
+    # with the second, needs more.
     kept = [peak - size - 2_000_000 for peak in run.peak_bytes]
     most = max(kept)
     expect.at_most(
