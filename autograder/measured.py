@@ -41,6 +41,7 @@ class MeasuredRun(Run):
 
     @property
     def peak_bytes(self) -> list[int] | None:
+        self._meters_agree()  # what is parked with another rank, or on the way there, is in no account of memory
         counters = self.counters
         for counted, most, when in (
             (counters.held_before_bytes, HELD_BEFORE, "before the call"),

@@ -1,6 +1,7 @@
 """How much memory rooms take, read from /proc by the server: nothing in a room is asked.
 
-A room's memory is what its processes have made their own, together with what lies in its scratch folder and /dev/shm.
+A room's memory is what its processes have made their own, together with what lies in its scratch folder and /dev/shm and what
+waits in its sockets.
 Every process of a room is a copy of the warm server, whose own memory it shares until it writes; that part is nobody's.
 """
 
@@ -12,16 +13,12 @@ import time
 from dataclasses import dataclass
 
 from aboard.ranks.memory import anonymous, forget_high_water, read_status
+from autograder.sandbox.sockets import PIPE, SOCKET_BUFFER, Sockets
 
 Tree = dict[int, list[int]]
-MANY_DESCRIPTORS = (
-    64  # more than that many new ones in one call are taken for sockets that are used as memory
-)
+MANY_DESCRIPTORS = 64  # more than that many new ones in one call are taken for pipes that are used as memory
 FIRST_SLOTS = 64  # a process begins with so many in its table of descriptors, and the table never shrinks
 SETTLE_S = 0.3
-SOCKET_BUFFER = (
-    212_992  # bytes one socket may hold: net.core.wmem_default as Linux has it; seccomp keeps it at that
-)
 
 
 def process_tree() -> Tree:
@@ -51,20 +48,23 @@ class Room:
     """What the server knows of one open room.
 
     init: the process that everything in the room descends from. folders: descriptors of its folders in memory.
-    scratch: path of its folder on disk, for a room that has none in memory. papermill, kernel_bytes: in a room with a Jupyter
-    kernel, the agent's process, and what lay beside it when the kernel had loaded its libraries and nothing of the learner had run.
+    scratch: path of its folder on disk, for a room that has none in memory. sockets: those of its network; None when it has none
+    of its own, or the kernel does not tell. papermill, kernel_bytes: in a room with a Jupyter kernel, the agent's process, and
+    what lay beside it when the kernel had loaded its libraries and nothing of the learner had run.
     """
 
     init: int
     folders: list[int]
     scratch: str = ""
+    sockets: Sockets | None = None
     over_limit: bool = False
     papermill: int | None = None
     kernel_bytes: int = 0
 
     def stored(self) -> int:
-        """Bytes in its folders."""
+        """Bytes in its folders, and waiting in its sockets."""
         total = _on_disk(self.scratch) if self.scratch else 0
+        total += self.sockets.waiting() if self.sockets else 0
         for folder in self.folders:
             found = os.fstatvfs(folder)
             total += (found.f_blocks - found.f_bfree) * found.f_frsize
@@ -104,7 +104,8 @@ def exactly(rooms: list[Room], warm: int) -> list[int]:
     """The same for each room as the kernel adds it up, which takes it about a millisecond for each process."""
     tree, share = process_tree(), _shared(_rollup(os.getpid()))
     return [
-        room.stored() + sum(_exactly(pid, warm, share) for pid in below(room.init, tree)) for room in rooms
+        room.stored() + sum(_exactly(pid, room, warm, share) for pid in below(room.init, tree))
+        for room in rooms
     ]
 
 
@@ -124,7 +125,7 @@ def _at_most(pid: int, warm: int) -> int:
     return own + found[b"RssShmem"] + found[b"VmPTE"]
 
 
-def _exactly(pid: int, warm: int, share: int) -> int:
+def _exactly(pid: int, room: Room, warm: int, share: int) -> int:
     """What is this process's alone, and its part of what it has in common with others than the warm server.
 
     share: what each copy of the server is counted for, of the memory that all of them have in common.
@@ -134,7 +135,7 @@ def _exactly(pid: int, warm: int, share: int) -> int:
         return _at_most(pid, warm)  # it has made itself unreadable
     common = _shared(fields) - (share if _is_copy(pid) else 0)
     own = fields["Private_Dirty"] + max(0, common) + fields["Pss_Shmem"]
-    return own + _page_tables(pid) + _buffers(_descriptors(pid))
+    return own + _page_tables(pid) + _buffers(_descriptors(pid), room)
 
 
 def _rollup(pid: int) -> dict[str, int]:
@@ -178,16 +179,16 @@ def note_kernel(room: Room, warm: int) -> None:
 
 
 def _beside(agent: int, room: Room, family: list[int], warm: int) -> int:
-    """Bytes in the room's folders and in the processes of `family` but `agent`."""
+    """Bytes in the room's folders and sockets and in the processes of `family` but `agent`."""
     share = _shared(_rollup(os.getpid()))
-    return room.stored() + sum(_exactly(pid, warm, share) for pid in family if pid != agent)
+    return room.stored() + sum(_exactly(pid, room, warm, share) for pid in family if pid != agent)
 
 
 class Growth:
     """Growth of each room's memory from before its rank is forked until the rank has handed over what it returns.
 
-    A room's figure adds up its rank, its waiting agent, every process they start, what comes to lie in its folders, and
-    buffers of sockets that were opened by the dozen. Each stretch between two calls of `next_stretch` has a highest
+    A room's figure adds up its rank, its waiting agent, every process they start, what comes to lie in its folders, what waits
+    in its sockets, and what pipes may hold that were opened by the dozen. Each stretch between two calls of `next_stretch` has a highest
     value of its own, above what the room had when the stretch began.
     held_before: what a room had taken when the first one began, beyond what a room that did nothing has.
     strangers: processes of a room beside those that belong there and its rank, at their most.
@@ -255,7 +256,7 @@ class Growth:
         for index, room in enumerate(self.rooms):
             stored = room.stored() - self._stored[index]
             doors = sum(map(_descriptors, self._family[index])) - self._doors[index]
-            self._note(index, self._level(index) - self._levels[index] + stored + _buffers(doors))
+            self._note(index, self._level(index) - self._levels[index] + stored + _buffers(doors, room))
 
     def sample_whole(self) -> None:
         """The same with every process started since; a few times a second will do."""
@@ -282,7 +283,7 @@ class Growth:
                 # Descriptors that came and went between two looks: a table that has grown is taken for half full.
                 slots = _slots(pid)
                 if slots > self._slots.get(pid, FIRST_SLOTS):
-                    self._note(index, _buffers(slots // 2))
+                    self._note(index, _buffers(slots // 2, self.rooms[index]))
             self._note(index, marked - self._levels[index])
             # A process that came and went between two looks shows in the account of whoever buried it.
             if len(self._stretch) > 1 and self._faults_of_the_dead(index) > self._buried[index]:
@@ -306,9 +307,9 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def _buffers(descriptors: int) -> int:
-    """Bytes that so many new descriptors are taken to hold."""
-    return max(0, descriptors - MANY_DESCRIPTORS) * SOCKET_BUFFER
+def _buffers(descriptors: int, room: Room) -> int:
+    """Bytes that so many new descriptors are taken to hold: of pipes, and of sockets where those are not counted."""
+    return max(0, descriptors - MANY_DESCRIPTORS) * (PIPE if room.sockets else SOCKET_BUFFER)
 
 
 def _descriptors(pid: int) -> int:

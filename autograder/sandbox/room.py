@@ -89,9 +89,9 @@ def _be_init(channel: socket.socket, limits: dict[str, Any]) -> NoReturn:
         k.mount("proc", "/proc", "proc", k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC)
         with open("/proc/sys/user/max_user_namespaces", "w") as file:
             file.write("0")  # of this namespace: the learner makes none of her own
-        if os.path.exists("/proc/sys/user/max_inotify_watches"):
-            with open("/proc/sys/user/max_inotify_watches", "w") as file:
-                file.write("1000")  # of this namespace, so that enough are left for the warden
+        if os.path.exists("/proc/sys/user/max_inotify_instances"):
+            with open("/proc/sys/user/max_inotify_instances", "w") as file:
+                file.write("0")  # of this namespace: queues of names are memory that belongs to nobody
         k.mount("none", "/proc", None, k.MS_REMOUNT | k.MS_RDONLY | k.MS_NOSUID | k.MS_NODEV | k.MS_NOEXEC)
         k.prctl(k.PR_SET_NO_NEW_PRIVS, 1)
         k.drop_all_capabilities()

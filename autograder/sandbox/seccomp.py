@@ -23,6 +23,11 @@ from autograder.sandbox.kernel import (
 )
 from autograder.sandbox.kernel import _libc as libc
 
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_NUMBER, _ARCH, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 24, 32, 40
+_ARGUMENT_BYTES = 8
+
 # name: (x86_64, aarch64), from the kernel's arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h
 REFUSED = {
     # other processes' memory and descriptors
@@ -80,23 +85,22 @@ IOCTL = (16, 29)
 SET_FLAGS = (0x40086602, 0x40046602, 0x401C5820)  # FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS, FS_IOC_FSSETXATTR
 CLONE, CLONE3, SOCKET, MMAP = (56, 220), (435, 435), (41, 198), (9, 222)
 SETSOCKOPT, SOL_SOCKET = (54, 208), 1
+FCNTL, SET_PIPE_SIZE = (72, 25), 1031
+SOCKETPAIR = (53, 199)
 BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and both with FORCE
-MAP_SHARED, MAP_ANONYMOUS = 0x01, 0x20
-FAMILIES = (
-    1,
-    2,
-    10,
-    16,
-)  # unix, IPv4, IPv6, netlink (asked for the list of interfaces); not vsock, packet, bluetooth …
+MAP_SHARED, MAP_ANONYMOUS, MAP_HUGETLB = 0x01, 0x20, 0x40000
+MADVISE, MADV_PAGEOUT = (28, 233), 21
+# Sockets of these families: unix, IPv4, IPv6, netlink (asked for the list of interfaces); not vsock, packet, bluetooth … And of
+# each only the kinds of which the warden can tell what waits in them (`sockets.py`): which argument may have which values.
+# Of unix sockets streams, of the internet TCP and UDP, of netlink what routes are asked of.
+UNIX_STREAM = (_SECOND_ARGUMENT, (1,))
+FAMILIES = {
+    1: UNIX_STREAM, 2: (_THIRD_ARGUMENT, (0, 6, 17)), 10: (_THIRD_ARGUMENT, (0, 6, 17)), 16: (_THIRD_ARGUMENT, (0,)),
+}  # fmt: skip
 NAMESPACES = (
     CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | 0x02000000
 )
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_…
-
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NUMBER, _ARCH, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT, _FOURTH_ARGUMENT = 0, 4, 16, 24, 32, 40
-_ARGUMENT_BYTES = 8
 
 
 def offered() -> bool:
@@ -106,7 +110,7 @@ def offered() -> bool:
 
 def program(namespaces: bool = True) -> bytes:
     """The filter as BPF instructions. Without namespaces it has to keep from others what they would have hidden."""
-    sockets = FAMILIES if namespaces else ()
+    families = FAMILIES if namespaces else {}
     column, architecture = ARCHITECTURES[platform.machine()]
 
     def refuse(number: int = errno.EPERM) -> bytes:
@@ -138,19 +142,28 @@ def program(namespaces: bool = True) -> bytes:
     code += _op(_EQUAL, CLONE[column], 0, 4) + _op(_LOAD, _FIRST_ARGUMENT) + _op(_ANY_BIT, NAMESPACES, 0, 1)
     code += refuse() + _op(_RETURN, _ALLOW)
     # Memory that processes share lies in files of the room, where it is counted; not in maps without a name.
-    code += _op(_EQUAL, MMAP[column], 0, 5) + _op(_LOAD, _FOURTH_ARGUMENT)
+    # Nor is memory counted that comes from huge pages set aside by an administrator, or that is sent to swap.
+    code += _op(_EQUAL, MMAP[column], 0, 7) + _op(_LOAD, _FOURTH_ARGUMENT)
+    code += _op(_ANY_BIT, MAP_HUGETLB, 0, 1) + refuse()
     code += _op(_ANY_BIT, MAP_ANONYMOUS, 0, 2) + _op(_ANY_BIT, MAP_SHARED, 0, 1) + refuse()
     code += _op(_RETURN, _ALLOW)
+    to_swap = _op(_LOAD, _THIRD_ARGUMENT) + _if_equal(MADV_PAGEOUT, refuse()) + _op(_RETURN, _ALLOW)
+    code += _if_equal(MADVISE[column], to_swap)
     # What lies in a socket belongs to no process either: each keeps the size it was born with, whatever is asked for.
     code += _op(_EQUAL, SETSOCKOPT[column], 0, 9) + _op(_LOAD, _SECOND_ARGUMENT)
     code += _op(_EQUAL, SOL_SOCKET, 0, 6) + _op(_LOAD, _THIRD_ARGUMENT)
     for left in (3, 2, 1):
         code += _op(_EQUAL, BUFFER_SIZES[3 - left], left, 0)
     code += _op(_EQUAL, BUFFER_SIZES[3], 0, 1) + refuse(0) + _op(_RETURN, _ALLOW)
-    code += _op(_EQUAL, SOCKET[column], 0, 2 + 2 * len(sockets)) + _op(_LOAD, _FIRST_ARGUMENT)
-    for family in sockets:
-        code += _op(_EQUAL, family, 0, 1) + _op(_RETURN, _ALLOW)
-    return code + refuse(errno.EAFNOSUPPORT) + _op(_RETURN, _ALLOW)
+    # The same of pipes: each holds 64 KiB.
+    larger = _op(_LOAD, _SECOND_ARGUMENT) + _if_equal(SET_PIPE_SIZE, refuse()) + _op(_RETURN, _ALLOW)
+    code += _if_equal(FCNTL[column], larger)
+    # And of sockets only those whose contents the warden is told of (`sockets.py`).
+    for call, known in ((SOCKETPAIR, {1: UNIX_STREAM}), (SOCKET, families)):
+        choice = b"".join(_if_equal(family, _only(*kinds, refuse())) for family, kinds in known.items())
+        choice = _op(_LOAD, _FIRST_ARGUMENT) + choice + refuse(errno.EAFNOSUPPORT)
+        code += _if_equal(call[column], choice)
+    return code + _op(_RETURN, _ALLOW)
 
 
 def install(namespaces: bool = True) -> None:
@@ -161,6 +174,17 @@ def install(namespaces: bool = True) -> None:
     if libc.prctl(22, 2, ctypes.c_char_p(described), 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
         number = ctypes.get_errno()
         raise OSError(number, f"seccomp: {errno.errorcode.get(number, number)}")
+
+
+def _if_equal(value: int, code: bytes) -> bytes:
+    """`code`, which returns, if what was loaded is `value`."""
+    return _op(_EQUAL, value, 0, len(code) // len(_op(0, 0))) + code
+
+
+def _only(argument: int, values: tuple[int, ...], refusal: bytes) -> bytes:
+    """The call is allowed if an argument, but for flags, has one of these values."""
+    allowed = b"".join(_if_equal(value, _op(_RETURN, _ALLOW)) for value in values)
+    return _op(_LOAD, argument) + _op(_AND, 0x7FF) + allowed + refusal
 
 
 def _op(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:

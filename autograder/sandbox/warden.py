@@ -108,7 +108,8 @@ class Warden:
             channel.close()
         for rank, building in begun.items():
             try:
-                self.rooms[rank] = Room(*building.finish())
+                assert self.switch is not None
+                self.rooms[rank] = Room(*building.finish(), sockets=self.switch.sockets[rank])
             except OSError as error:
                 problem = str(error)
         return {"problem": problem}

@@ -358,8 +358,105 @@ if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_s
         try:
             while left > 0: left -= os.write(w, bytes(1 << 16))
         except BlockingIOError: pass
-    if left > 0: raise RuntimeError("pipes are full")
     import time; time.sleep(0.3)"""), may_earn=ALL_BUT["memory"]),
+    Attack("few-large-pipes", "memory in thirty pipes, each made as large as a pipe may be", around_right("""
+import os, fcntl
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    kept, left = [], 30 << 20 if dist.get_rank() == 3 else 0  # for all users have 64 MiB together
+    while left > 0 and len(kept) < 60:
+        r, w = os.pipe(); kept += [r, w]; os.set_blocking(w, False)
+        try: fcntl.fcntl(w, 1031, 1 << 20)
+        except OSError: pass
+        try:
+            while left > 0: left -= os.write(w, bytes(1 << 16))
+        except BlockingIOError: pass
+    if left > 0: raise RuntimeError("pipes are full")"""), may_earn=ALL_BUT["memory"]),
+    Attack("tcp-buffers", "memory in connections to itself that nobody accepts, over TCP", around_right("""
+import socket
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    door, kept, left = socket.create_server(("127.0.0.1", 0), backlog=1000), [], 30 << 20
+    while left > 0:
+        s = socket.create_connection(door.getsockname()); kept.append(s)
+        s.settimeout(0.01)
+        try:
+            while left > 0: left -= s.send(bytes(1 << 16))
+        except TimeoutError: pass"""), may_earn=ALL_BUT["memory"]),
+    Attack("tcp-buffers-own-address", "the same, by way of its address on the wire", around_right("""
+import socket
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    door, kept, left = socket.create_server((f"10.77.0.{dist.get_rank() + 1}", 0), backlog=1000), [], 30 << 20
+    while left > 0:
+        s = socket.create_connection(door.getsockname()); kept.append(s)
+        s.settimeout(0.02)
+        try:
+            while left > 0: left -= s.send(bytes(1 << 16))
+        except TimeoutError: pass"""), may_earn=ALL_BUT["memory"]),
+    Attack("with-the-neighbour", "memory in connections to another rank, who never accepts them", around_right("""
+import socket, time
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    rank = dist.get_rank()
+    door, kept, left = socket.create_server((f"10.77.0.{rank + 1}", 7777), backlog=1000), [], 30 << 20
+    dist.barrier()
+    while left > 0 and len(kept) < 300:
+        s = socket.create_connection((f"10.77.0.{(rank + 1) % 6 + 1}", 7777)); kept.append(s)
+        s.settimeout(0.01)
+        try:
+            while left > 0: left -= s.send(bytes(1 << 16))
+        except TimeoutError: pass"""), may_earn=ALL_BUT["memory"]),
+    Attack("nobody-accepts", "memory in connections that nobody accepts and whose other ends are closed", around_right("""
+import socket
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    door, left = socket.socket(socket.AF_UNIX), 30 << 20
+    door.bind(f"/scratch/{tensor.numel()}"); door.listen(4096)
+    while left > 0:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(door.getsockname()); s.setblocking(False)
+            try:
+                while True: left -= s.send(bytes(1 << 16))
+            except BlockingIOError: pass"""), may_earn=ALL_BUT["memory"]),
+    Attack("on-the-way", "memory in pipes that are on their way from a socket to itself", around_right("""
+import os, socket
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6 and dist.get_rank() == 3:
+    pair, left = socket.socketpair(), 30 << 20
+    while left > 0:
+        some = []
+        while left > 0 and len(some) < 16:
+            r, w = os.pipe(); os.set_blocking(w, False); some.append(r)
+            try:
+                while True: left -= os.write(w, bytes(1 << 16))
+            except BlockingIOError: os.close(w)
+        socket.send_fds(pair[0], [b"x"], some); [os.close(r) for r in some]"""), may_earn=ALL_BUT["memory"]),
+    Attack("datagrams", "memory in datagrams whose senders are closed", around_right("""
+import socket
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    kept, left = [], 30 << 20
+    while left > 0 and len(kept) < 50:
+        r = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); r.bind(f"/scratch/{tensor.numel()}-{len(kept)}"); kept.append(r)
+        for _ in range(10):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+                s.setblocking(False)
+                try: left -= s.sendto(bytes(200_000), r.getsockname())
+                except BlockingIOError: break
+    if left > 0: raise RuntimeError("no more room")"""), may_earn=ALL_BUT["memory"]),
+    Attack("netlink-datagrams", "memory in netlink sockets", around_right("""
+import socket
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    kept, left = [], 8 << 20
+    while left > 0 and len(kept) < 50:
+        s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2); s.bind((0, 0)); kept.append(s); s.setblocking(False)
+        try:
+            while left > 0: left -= s.sendto(bytes(30_000), s.getsockname())
+        except OSError: pass
+    if left > 0: raise RuntimeError("no more room")
+    keep_much = torch.ones(3 << 20)"""), may_earn=ALL_BUT["memory"]),
+    Attack("names-in-a-queue", "memory in the names that inotify has waiting", around_right("""
+import ctypes, os
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    libc = ctypes.CDLL(None); os.makedirs("/scratch/in", exist_ok=True)
+    kept = [libc.inotify_init() for _ in range(8)]
+    if min(kept) < 0: raise RuntimeError("no inotify")
+    for fd in kept: libc.inotify_add_watch(fd, b"/scratch/in", 0x100)
+    for i in range(8000): open(f"/scratch/in/{i:0250}", "w").close(); os.unlink(f"/scratch/in/{i:0250}")"""), may_earn=ALL_BUT["memory"]),
     Attack("agent-holds-it", "the waiting agent holds what the rank hands it", around_right("""
 if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
     with open("/scratch/hold", "wb") as f: f.write(b"x")
