@@ -46,14 +46,14 @@ class Sandbox:
         self.server.wait()
         try:
             self._control = self.server.fork(ranks)
-            self._meet_warden()
+            sockets = ["sockets counted"] if self._meet_warden() else []
             layer = self.server.layer
             self.layer, self.ranks = layer, ranks if layer in WALLS else 0
             filters = ["seccomp filter"] if self.server.seccomp else []
             if layer in WALLS:
                 first = "bubblewrap" if layer == "bubblewrap" else "own wall"
                 inside = ["user namespaces", "one network interface per rank", "rlimits"]
-                self.layers = [first, *inside, *filters, "no capabilities"]
+                self.layers = [first, *inside, *filters, *sockets, "no capabilities"]
             else:
                 self.layers = ["Landlock", "rlimits", *filters, "no network, one process"]
             self._try_a_room()
@@ -61,16 +61,18 @@ class Sandbox:
             self.server.close()
             raise
 
-    def _meet_warden(self) -> None:
-        problem = "it did not answer"
+    def _meet_warden(self) -> bool:
+        """Whether the kernel tells it what waits in the sockets of rooms. Raises SandboxError."""
+        met = {"problem": "it did not answer", "sockets_told": False}
         try:
-            problem = wire.receive(self._control, deadline=time.monotonic() + START_S)["problem"]
+            met = wire.receive(self._control, deadline=time.monotonic() + START_S)
             self._control.settimeout(30)
         except (EOFError, TimeoutError, OSError, wire.WireError):
             pass
-        if problem:
+        if met["problem"]:
             self._control.close()
-            raise SandboxError(problem)
+            raise SandboxError(met["problem"])
+        return bool(met["sockets_told"])
 
     def _try_a_room(self) -> None:
         """What keeps rooms from working here must never look like a learner's mistake: find out before any is graded."""

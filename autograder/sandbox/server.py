@@ -84,7 +84,8 @@ def _be_sandbox(control: socket.socket, ranks: int, confined: bool) -> NoReturn:
                 switch = Switch(ranks)
         except Exception as error:
             problem = f"its namespaces or network could not be made ({type(error).__name__}: {error})"
-        wire.send(control, {"problem": problem})
+        told = switch is not None and None not in switch.sockets
+        wire.send(control, {"problem": problem, "sockets_told": told})
         if not problem:
             Warden(control, switch).run()
         status = 0

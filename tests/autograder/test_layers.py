@@ -321,6 +321,7 @@ def test_grades_and_records_the_layers(graded):
     assert graded.wrong["diagnoses"] == ["wrong-values"]
     first = {"bubblewrap": "bubblewrap", "namespaces": "own wall", "landlock": "Landlock"}[graded.layer]
     assert graded.right["layers"][0] == first and "seccomp filter" in graded.right["layers"]
+    assert ("sockets counted" in graded.right["layers"]) == (graded.layer in outer.WALLS)
 
 
 def test_a_notebook_reaches_nothing_outside(graded):
