@@ -20,7 +20,7 @@ PIPE = 65_536  # bytes one pipe may hold; seccomp keeps it at that, too
 # A message may bring descriptors with it, the kernel does not tell how many, and each may be of a pipe. All that one user may
 # have on their way are as many as a process may have open.
 ON_THE_WAY = OPEN_FILES * PIPE
-MOMENT_S = 0.05  # what only passes through has been received by then
+MOMENT_S = 0.01  # what only passes through has been received by then; two looks or three see what has not
 # Before Linux 6.1 the kernel walks through the connections of the whole machine, which may take milliseconds; a look at those
 # of a room waits for so many times as long as the last one took.
 REST = 100

@@ -24,10 +24,10 @@ if os.path.exists(TABLE[0]):  # as a room's network is made: with a table of its
         file.write(TABLE[1])
     kernel.unshare(kernel.CLONE_NEWNET)
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-from autograder.sandbox.sockets import MOMENT_S, Sockets
+from autograder.sandbox.sockets import Sockets
 sockets, found = Sockets(), {}
 def look(what):
-    time.sleep(6 * MOMENT_S)
+    time.sleep(0.3)
     sockets.waiting()
     found[what] = sockets.waiting()
 def filled(s):
