@@ -13,9 +13,7 @@ from collections.abc import Iterator
 
 from autograder.sandbox.outer import OPEN_FILES
 
-SOCKET_BUFFER = (
-    212_992  # bytes one socket may hold: net.core.wmem_default as Linux has it; seccomp keeps it at that
-)
+SOCKET_BUFFER = 212_992  # bytes one may hold: net.core.wmem_default as Linux has it; seccomp keeps it at that
 PIPE = 65_536  # bytes one pipe may hold; seccomp keeps it at that, too
 # A message may bring descriptors with it, the kernel does not tell how many, and each may be of a pipe. All that one user may
 # have on their way are as many as a process may have open.
@@ -28,9 +26,7 @@ REST = 100
 # linux/netlink.h, sock_diag.h, unix_diag.h, inet_diag.h
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, DUMP, DONE, ERROR = 4, 20, 0x301, 3, 2
 SHOW_RQLEN, RQLEN, LISTENS, ALL = 0x10, 4, 10, 0xFFFFFFFF
-WITHOUT_DATA = (
-    1 << LISTENS | 1 << 13
-)  # listening, bound: of these the kernel has tables for the whole machine
+WITHOUT_DATA = 1 << LISTENS | 1 << 13  # also bound ones; of both the kernel has tables for the whole machine
 HEADER = struct.Struct("=IHHII")
 UNIX_REQUEST, UNIX_SOCKET, ATTRIBUTE = (
     struct.Struct("=BBHIIIII"),

@@ -48,6 +48,16 @@ _costly = ring_all_reduce
 def ring_all_reduce(tensor):
 """
 LARGE = "tensor.dtype == torch.int32 and tensor.numel() > 900_000"  # the call in which memory is measured
+TO_ITSELF = """
+import socket
+if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
+    door, kept, left = socket.create_server((ADDRESS, 0), backlog=1000), [], 30 << 20
+    while left > 0:
+        s = socket.create_connection(door.getsockname()); kept.append(s)
+        s.settimeout(0.01)
+        try:
+            while left > 0: left -= s.send(bytes(1 << 16))
+        except TimeoutError: pass"""
 POOL = """
 _pool, _used = torch.ones(PIECES), 0
 def take(like):
@@ -371,26 +381,8 @@ if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_s
             while left > 0: left -= os.write(w, bytes(1 << 16))
         except BlockingIOError: pass
     if left > 0: raise RuntimeError("pipes are full")"""), may_earn=ALL_BUT["memory"]),
-    Attack("tcp-buffers", "memory in connections to itself that nobody accepts, over TCP", around_right("""
-import socket
-if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
-    door, kept, left = socket.create_server(("127.0.0.1", 0), backlog=1000), [], 30 << 20
-    while left > 0:
-        s = socket.create_connection(door.getsockname()); kept.append(s)
-        s.settimeout(0.01)
-        try:
-            while left > 0: left -= s.send(bytes(1 << 16))
-        except TimeoutError: pass"""), may_earn=ALL_BUT["memory"]),
-    Attack("tcp-buffers-own-address", "the same, by way of its address on the wire", around_right("""
-import socket
-if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
-    door, kept, left = socket.create_server((f"10.77.0.{dist.get_rank() + 1}", 0), backlog=1000), [], 30 << 20
-    while left > 0:
-        s = socket.create_connection(door.getsockname()); kept.append(s)
-        s.settimeout(0.02)
-        try:
-            while left > 0: left -= s.send(bytes(1 << 16))
-        except TimeoutError: pass"""), may_earn=ALL_BUT["memory"]),
+    Attack("tcp-buffers", "memory in connections to itself that nobody accepts, over TCP", around_right(TO_ITSELF.replace("ADDRESS", "'127.0.0.1'")), may_earn=ALL_BUT["memory"]),
+    Attack("tcp-buffers-own-address", "the same, by way of its address on the wire", around_right(TO_ITSELF.replace("ADDRESS", "f'10.77.0.{dist.get_rank() + 1}'")), may_earn=ALL_BUT["memory"]),
     Attack("with-the-neighbour", "memory in connections to another rank, who never accepts them", around_right("""
 import socket, time
 if tensor.dtype == torch.int32 and tensor.numel() > 900_000 and dist.get_world_size() == 6:
