@@ -19,7 +19,7 @@ from autograder.sandbox.sockets import Sockets
 INTERFACE = "hsn0"
 # A rank's interface outlives the submission that used it, so no connection may: none waits for late packets, and what
 # nobody owns any more is tried once and dropped. And none keeps much that has not left: what has been sent to another rank is
-# on its way there, and counted, or it waits in a buffer that holds next to nothing.
+# on its way there, and counted, or it waits in a buffer of 128 KiB.
 SETTINGS = {
     "tcp_max_tw_buckets": "0",
     "tcp_orphan_retries": "1",
